@@ -1,0 +1,1 @@
+"""Measurements of syncflow beside what one would write without it."""

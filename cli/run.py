@@ -1,0 +1,111 @@
+"""`syncflow run`."""
+
+import json
+from typing import NoReturn
+
+import click
+
+from syncflow import DefinitionError, Flow, FlowResult, SyncflowError
+from syncflow.cli import exit_codes
+from syncflow.cli.inputs import read_input
+from syncflow.cli.signals import sigterm_as_ctrl_c
+from syncflow.cli.streams import prints_to_stderr
+from syncflow.cli.target import load_flow
+from syncflow.cli.usage import BadUsage, tell
+
+#: The pools that `--pool` can name; what else a flow may run on has to be made in Python.
+POOL_SPECS = ("thread", "process", "inline")
+
+
+def _parse_pools(
+    ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> dict[str, str]:
+    """Turn `NAME=SPEC` into an entry of `Flow.run(pools=...)`."""
+    pools = {}
+    for value in values:
+        name, equals, spec = value.partition("=")
+        if not (name and equals):
+            raise click.BadParameter(f"{value!r} is not NAME=SPEC")
+        if spec not in POOL_SPECS:
+            raise click.BadParameter(f"{spec!r} is not one of {', '.join(POOL_SPECS)}")
+        pools[name] = spec
+    return pools
+
+
+@click.command(short_help="Run a flow and print its result table.")
+@click.argument("target")
+@click.option("--input", "source", metavar="JSON|@FILE|-", help="The flow's input; `-` is stdin.")
+@click.option("--timeout", type=float, metavar="S", help="Seconds the whole flow may take.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, not as a table.")
+@click.option(
+    "--pool",
+    "pools",
+    multiple=True,
+    metavar="NAME=SPEC",
+    callback=_parse_pools,
+    help="Run what the flow gives to pool NAME on SPEC (thread, process, inline) instead.",
+)
+@click.pass_context
+def run(
+    ctx: click.Context,
+    target: str,
+    source: str | None,
+    timeout: float | None,
+    as_json: bool,
+    pools: dict[str, str],
+) -> NoReturn:
+    r"""Run the flow that TARGET names, and print its result.
+
+    TARGET is `package.module:flow` or `path/file.py:flow`; `:flow` may be left out when the
+    module holds exactly one flow. The result goes to stdout; what steps print goes to stderr.
+    Ctrl-C and SIGTERM undo what the flow has done, then end the command; a second one ends that,
+    too.
+
+    \b
+    Examples:
+      syncflow run examples/fetch_transform.py
+      syncflow run shop.flows:checkout --input '{"sku": "A-1"}' --timeout 30
+      syncflow run shop/flows.py:checkout --input @order.json --json > result.json
+      echo '{"sku": "A-1"}' | syncflow run shop.flows:checkout --input -
+      syncflow run shop.flows:checkout --pool process=thread
+    """
+    with prints_to_stderr(), sigterm_as_ctrl_c() as stop:
+        try:
+            value = read_input(source)
+            result = _run_flow(load_flow(target), value, timeout, pools)
+            code = _exit_code(result)
+        except KeyboardInterrupt as interrupt:
+            result = getattr(interrupt, "flow_result", None)
+            code = stop.exit_code
+    if result is not None:
+        click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.table())
+    if code != exit_codes.COMPLETED:
+        tell(_why(result), "red")
+    ctx.exit(code)
+
+
+def _run_flow(
+    flow: Flow, value: object, timeout: float | None, pools: dict[str, str]
+) -> FlowResult | None:
+    try:
+        return flow.run(value, timeout=timeout, pools=pools or None)
+    except DefinitionError as error:
+        raise BadUsage(str(error)) from error
+
+
+def _exit_code(result: FlowResult) -> int:
+    if result.ok:
+        return exit_codes.COMPLETED
+    if result.rollback == "incomplete":
+        return exit_codes.ROLLBACK_INCOMPLETE
+    return exit_codes.FAILED
+
+
+def _why(result: FlowResult | None) -> str:
+    """Say in one line why the command does not end with 0."""
+    try:
+        if result is not None:
+            result.raise_for_status()
+    except SyncflowError as error:
+        return str(error)
+    return "interrupted"

@@ -1,0 +1,30 @@
+"""Keeps stdout for the command's own data."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+
+
+@contextmanager
+def prints_to_stderr() -> Iterator[None]:
+    """Send to stderr what is printed to stdout meanwhile, by this process and those it starts.
+
+    A step that prints would otherwise mix its words into a table or into JSON that another
+    program reads. The file descriptor is redirected, too: worker processes inherit it, and C code
+    knows nothing of `sys.stdout`. A worker keeps what it inherited; a thread that outlives the
+    block prints to stdout again.
+    """
+    if sys.stdout is None or sys.stderr is None:  # started with a closed stream: nothing to mix
+        yield
+        return
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stdout.flush()  # what came through a reference taken before the redirection
+        os.dup2(stdout, 1)
+        os.close(stdout)

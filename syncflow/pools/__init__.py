@@ -1,0 +1,1 @@
+"""Pools of threads and processes, each a `concurrent.futures.Executor`."""

@@ -1,0 +1,370 @@
+"""The loop inside a worker process: take a task, run it, send back what it came to.
+
+A worker runs one task at a time, in its main thread. It shares one page of memory with its parent,
+so that neither has to send anything for what the other only rarely needs to know: which task has
+been received and which body started when (written here), and which task is asked to stop (written
+there, followed by a signal).
+
+Interrupting a body. The signal handler runs in the main thread, between any two bytecodes of
+whatever that is doing, so it raises `StepInterrupt` only where it can do no harm:
+
+- in the task that it is meant for: the page names it, and a deadline belongs to the task at hand;
+- inside the body (see `inside_body`): never in this loop, nor after the body has returned its value;
+- not while the body talks to the parent (`_Link`): a frame is always whole;
+- once: a body that is already being interrupted is cleaning up.
+
+Where it may not raise, it arms the timer to try again a millisecond later. The task ends the timer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from mmap import mmap
+from multiprocessing.connection import Connection
+from time import monotonic
+from types import FrameType
+from typing import Any, Final
+
+from syncflow.context import MISSING, Context
+from syncflow.errors import SerializationError, StepInterrupt
+from syncflow.pools import wire
+from syncflow.result import StepResult
+from syncflow.run.attempt import Outcome, inside_body, perform
+
+__all__ = ["Page", "main"]
+
+#: Seconds after which an interrupt that could not be raised is tried again.
+_AGAIN: Final = 0.001
+
+#: setitimer refuses more; a body that takes longer is interrupted by its pool.
+_LONGEST_TIMER: Final = 1e8
+
+
+class Page:
+    """The page of memory that a worker shares with its parent.
+
+    Each field has one writer. Fields are written whole (eight aligned bytes); `started_at` before
+    `started`, so that who sees the task there sees its time.
+    """
+
+    SIZE: Final = 4096
+    _RECEIVED, _STARTED, _STARTED_AT, _STOP = 0, 8, 16, 24
+
+    def __init__(self, fd: int) -> None:
+        self._memory = mmap(fd, self.SIZE)
+
+    def received(self) -> int:
+        """Return the last task that the worker has taken over."""
+        return self._get(self._RECEIVED)
+
+    def mark_received(self, task: int) -> None:
+        struct.pack_into("<q", self._memory, self._RECEIVED, task)
+
+    def started_at(self, task: int) -> float | None:
+        """Return the monotonic instant at which the body of `task` started, or `None`."""
+        if self._get(self._STARTED) != task:
+            return None
+        return float(struct.unpack_from("<d", self._memory, self._STARTED_AT)[0])
+
+    def mark_started(self, task: int, now: float) -> None:
+        struct.pack_into("<d", self._memory, self._STARTED_AT, now)
+        struct.pack_into("<q", self._memory, self._STARTED, task)
+
+    def stop(self) -> int:
+        """Return the last task that was asked to stop."""
+        return self._get(self._STOP)
+
+    def mark_stop(self, task: int) -> None:
+        struct.pack_into("<q", self._memory, self._STOP, task)
+
+    def _get(self, offset: int) -> int:
+        return int(struct.unpack_from("<q", self._memory, offset)[0])
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+class _Link:
+    """The view of a process body: asks the parent for what the body reads, once each."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        #: One question at a time, also when the body has started threads that ask.
+        self._lock = threading.Lock()
+        #: The threads that are on the pipe, or about to be.
+        self._talking: set[int] = set()
+        #: What this body has read: its own copy.
+        self._read: dict[tuple[str, str], Any] = {}
+
+    @property
+    def talking(self) -> bool:
+        """Whether the main thread is on the pipe: it must not be interrupted there."""
+        return threading.main_thread().ident in self._talking
+
+    @property
+    def input(self) -> Any:
+        return self.ask("input", "")
+
+    @property
+    def results(self) -> Mapping[str, StepResult]:
+        return _RemoteResults(self)
+
+    def state(self, key: str) -> Any:
+        return self.ask("state", key)
+
+    def value(self, step_name: str) -> Any:
+        return self.ask("value", step_name)
+
+    def ask(self, kind: str, name: str) -> Any:
+        """Return what the parent knows under this name, or `MISSING`.
+
+        Raises:
+            SerializationError: it exists, and cannot be sent or rebuilt.
+        """
+        if (kind, name) not in self._read:
+            me = threading.get_ident()
+            self._talking.add(me)
+            try:
+                with self._lock:
+                    self._channel.send(pickle.dumps(("read", kind, name)))
+                    answer, detail = pickle.loads(self._channel.receive())
+            finally:
+                self._talking.discard(me)
+            if answer == "refused":
+                raise SerializationError(*detail)
+            what = f"{kind} {name!r}" if name else f"the {kind}"
+            self._read[kind, name] = wire.load(detail, what) if answer == "value" else MISSING
+        return self._read[kind, name]
+
+
+class _RemoteResults(Mapping[str, StepResult]):
+    """`ctx.results` of a process body; each result is fetched when it is looked at."""
+
+    def __init__(self, link: _Link) -> None:
+        self._link = link
+
+    def __getitem__(self, name: str) -> StepResult:
+        result = self._link.ask("result", name)
+        if result is MISSING:
+            raise KeyError(name)
+        return result  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._link.ask("names", ""))
+
+    def __len__(self) -> int:
+        return len(self._link.ask("names", ""))
+
+
+class _Task:
+    """The body at hand, as the signal handler sees it."""
+
+    __slots__ = ("context", "deadline", "link", "number", "overdue")
+
+    def __init__(self, number: int, context: Context, link: _Link) -> None:
+        self.number = number
+        self.context = context
+        self.link = link
+        #: Monotonic instant; set when the body starts.
+        self.deadline: float | None = None
+        #: The deadline has interrupted the body.
+        self.overdue = False
+
+
+class _Worker:
+    """Serve tasks until the parent closes the pipe."""
+
+    def __init__(self, channel: wire.Channel, page: Page) -> None:
+        self._channel = channel
+        self._page = page
+        #: The body that may be interrupted; None between bodies.
+        self._task: _Task | None = None
+        self._handler = self._on_alarm
+
+    def serve(self) -> None:
+        while True:
+            try:
+                request = self._channel.receive()
+            except (EOFError, OSError):
+                return
+            number, kind, *details = pickle.loads(request)
+            # From here on the task counts as begun: if this process dies now, the task is why.
+            self._page.mark_received(number)
+            run = self._body if kind == "body" else self._call
+            reply = run(number, *details)
+            _flush()
+            try:
+                self._channel.send(pickle.dumps(reply, protocol=5))
+            except OSError:
+                return
+
+    def _call(self, number: int, what: str, blob: bytes) -> tuple[Any, ...]:
+        """Run `function(*args, **kwargs)`: a task of a pool that is used alone."""
+        started_at = monotonic()
+        try:
+            function, args, kwargs = wire.load(blob, what)
+            self._page.mark_started(number, started_at)
+            outcome = Outcome(function(*args, **kwargs), None, {}, started_at, monotonic())
+        except BaseException as error:
+            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            outcome = Outcome(None, error, {}, started_at, monotonic())
+        return _packed(outcome, what)
+
+    def _body(
+        self,
+        number: int,
+        function: bytes,
+        flow_name: str,
+        run_id: str,
+        step_name: str,
+        attempt: int,
+        timeout: float | None,
+        deadline: float | None,
+        error: wire.Packed | None,
+        announce: bool,
+    ) -> tuple[Any, ...]:
+        """Run one attempt of a step."""
+        what = f"of step {step_name!r}"
+        link = _Link(self._channel)
+        cause = None if error is None else wire.unpack_error(error)
+        context = Context(flow_name, run_id, step_name, attempt, link, deadline, cause)
+        try:
+            body = wire.load(function, f"the function {what}")
+        except SerializationError as refused:
+            return _packed(Outcome.never_started(refused), what)
+        task = _Task(number, context, link)
+
+        def on_start(now: float) -> None:
+            self._page.mark_started(number, now)
+            if announce:
+                self._channel.send(pickle.dumps(("began", now)))
+            if timeout is not None:
+                task.deadline = now + timeout
+                signal.setitimer(signal.ITIMER_REAL, min(timeout, _LONGEST_TIMER))
+            if self._page.stop() == number:
+                # Asked before the handler knew of the task, or before the timer was set to the
+                # deadline. Asked later, the handler itself comes back.
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+
+        if signal.getsignal(signal.SIGALRM) is not self._handler:
+            signal.signal(signal.SIGALRM, self._handler)  # an earlier body put its own there
+        self._task = task
+        outcome = perform(body, context, timeout, on_start)
+        # The order matters: once there is no task, an alarm that is still under way does nothing.
+        self._task = None
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        outcome.overdue = task.overdue
+        return _packed(outcome, what)
+
+    def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
+        """Interrupt the body at hand, if it is the one that is meant; see the head of this file."""
+        task = self._task
+        if task is None or task.context._interrupted:
+            return
+        now = monotonic()
+        overdue = task.deadline is not None and now >= task.deadline
+        asked = self._page.stop() == task.number
+        if not (overdue or asked):
+            if task.deadline is not None:  # a signal for an earlier task, or a timer a bit early
+                again = max(_AGAIN, min(task.deadline - now, _LONGEST_TIMER))
+                signal.setitimer(signal.ITIMER_REAL, again)
+            return
+        if asked:
+            task.context._ask()
+        if task.link.talking or not inside_body(frame):
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            return
+        task.context._interrupted = True
+        task.overdue = overdue and not asked
+        raise StepInterrupt(f"step {task.context.step_name!r} is asked to stop")
+
+
+def _packed(outcome: Outcome, what: str) -> tuple[Any, ...]:
+    """Take an outcome apart; a value or write that cannot be pickled makes it an error."""
+    value = writes = error = None
+    try:
+        if outcome.value is not None:
+            value = wire.dump(outcome.value, f"the value {what}")
+        if outcome.writes:
+            writes = {
+                key: wire.dump(written, f"the state value {key!r} {what}")
+                for key, written in outcome.writes.items()
+            }
+        if outcome.error is not None:
+            error = wire.pack_error(outcome.error)
+    except SerializationError as refused:
+        value = writes = None
+        error = wire.pack_error(refused)
+    return (
+        "done", value, error, writes,
+        outcome.started_at, outcome.ended_at, outcome.overdue,
+    )  # fmt: skip
+
+
+def _flush() -> None:
+    """Show what the body has printed: this process may be killed before its buffers are full."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass  # closed or replaced by the body
+
+
+def _die_with_parent(lifeline: int) -> None:
+    """End this process and what it started when the parent's end of `lifeline` closes.
+
+    The kernel does it, so it also works while a body holds the interpreter's lock or ignores
+    every signal: it sends SIGKILL to the process group when the pipe hangs up. (A death signal,
+    PR_SET_PDEATHSIG, would come when the parent's *thread* ends.) Where that cannot be asked for,
+    a thread watches.
+    """
+    os.setpgid(0, 0)
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(lifeline, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(lifeline, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(lifeline, fcntl.F_SETFL, fcntl.fcntl(lifeline, fcntl.F_GETFL) | os.O_ASYNC)
+        watch = select.poll()
+        watch.register(lifeline, 0)
+        if watch.poll(0):  # hung up before we asked
+            os.killpg(0, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(lifeline,), daemon=True).start()
+
+
+def _watch(lifeline: int) -> None:
+    os.read(lifeline, 1)  # nothing is ever written: returns when the parent's end closes
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(
+    pipe: Connection, page: Connection, lifeline: Connection, initializer: bytes | None
+) -> None:
+    """Run in a new worker process.
+
+    Args:
+        pipe: This worker's end of the pipe.
+        page: Carries the descriptor of the shared page.
+        lifeline: Carries the descriptor that hangs up when the parent dies.
+        initializer: `(function, args)`, serialised, or `None`.
+    """
+    _die_with_parent(lifeline.fileno())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    channel = wire.Channel(pipe.fileno())
+    try:
+        if initializer is not None:
+            function, args = wire.load(initializer, "the initializer")
+            function(*args)
+    except BaseException as error:
+        channel.send(pickle.dumps(("unfit", wire.pack_error(error))))
+        return
+    channel.send(pickle.dumps(("ready",)))
+    _Worker(channel, Page(page.fileno())).serve()

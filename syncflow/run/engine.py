@@ -1,0 +1,439 @@
+"""Drive one group of steps to its end: carry out its orders, report to it what happens.
+
+An `Engine` belongs to one thread, which alone calls it. Everything that happens elsewhere arrives in
+its inbox: an ended `Attempt`, ``("began", attempt)``, a late finisher, `CANCEL`, `INTERRUPT`. Time is
+a heap of moments at which to have a look; a look that comes to nothing costs nothing, so no timer is
+ever taken back, and the cost of a settled step does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
+from syncflow.errors import (
+    BodyExitError,
+    StepCancelledError,
+    StepInterrupt,
+    StepTimeoutError,
+    WorkerCrashedError,
+)
+from syncflow.result import StepStatus
+from syncflow.run.attempt import Outcome, perform
+from syncflow.run.effects import Effect, LateFinish
+from syncflow.run.group import Group, Order, Verb
+from syncflow.run.jobs import Attempt, Scope
+
+if TYPE_CHECKING:
+    from syncflow.run.member import Member
+
+__all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine", "Stop", "Watcher"]
+
+#: The run's token was cancelled.
+CANCEL: Final = "cancel"
+#: Ctrl-C.
+INTERRUPT: Final = "interrupt"
+#: The run's time is up.
+TIMEOUT: Final = "timeout"
+
+
+class Stop(NamedTuple):
+    """Why a run stops before its last node."""
+
+    #: In words, for the steps that are stopped.
+    reason: str
+    #: What the flow's result says: a `FlowTimeoutError` or a `FlowCancelledError`.
+    error: Exception
+
+
+class Watcher:
+    """What an engine tells while it drives; here: nobody listens."""
+
+    def began(self, member: Member, attempt: Attempt) -> None:
+        """Its first body has started."""
+
+    def retrying(self, member: Member, error: Exception, delay: float) -> None:
+        """It will be tried again."""
+
+    def settled(self, member: Member) -> None:
+        """It has its final status."""
+
+
+class Engine:
+    """Drives groups, one at a time.
+
+    Args:
+        scope: What the attempts share.
+        watcher: Is told what happens to members.
+        token: The run's token.
+    """
+
+    def __init__(self, scope: Scope, watcher: Watcher, token: CancelToken | None = None) -> None:
+        self.scope = scope
+        self.inbox: SimpleQueue[Any] = scope.inbox
+        self.watcher = watcher
+        self.token = token
+        #: Monotonic instant at which the run's time is up.
+        self.deadline: float | None = None
+        #: Why the run stops; set once, by `stop`.
+        self.stopped: Stop | None = None
+        #: Makes a `Stop` of `CANCEL`, `INTERRUPT` or `TIMEOUT`; None when it is to be ignored.
+        self.explain: Callable[[str], Stop | None] = lambda cause: None
+        #: Tells whether Ctrl-C was pressed.
+        self.interrupted: Callable[[], bool] = lambda: False
+        #: Attempts whose bodies are still running although nobody waits for them.
+        self.adrift: set[Attempt] = set()
+        #: What late finishers have reported.
+        self.finished_late: list[LateFinish] = []
+        #: The context of the inline body that is running: a token reaches it directly.
+        self.inline: Context | None = None
+        self._timers: list[tuple[float, int, Callable[..., list[Order]], Any]] = []
+        self._serial = 0
+
+    def drive(
+        self,
+        group: Group,
+        members: Sequence[Member],
+        view: View,
+        *,
+        timeout: float | None = None,
+        error: BaseException | None = None,
+        shielded: bool = False,
+    ) -> None:
+        """Run a group until all its members have settled.
+
+        Args:
+            group: New.
+            members: One for each of the group's steps.
+            view: What the bodies read.
+            timeout: Seconds for the whole group.
+            error: In a rollback, what caused it.
+            shielded: Run whatever the token, the deadline and the first Ctrl-C say.
+        """
+        self._group, self._members, self._view, self._error = group, members, view, error
+        self._timeout, self._shielded = timeout, shielded
+        now = monotonic()
+        self._group_deadline = None if timeout is None else now + timeout
+        self._timers.clear()
+        self._limit: float | None = self._group_deadline
+        if timeout is not None:
+            self._at(now + timeout, self._group_time_up, timeout)
+        if self.deadline is not None and not shielded:
+            self._at(self.deadline, self._stop_group, TIMEOUT)
+            if self._limit is None or self.deadline < self._limit:
+                self._limit = self.deadline
+        for member in members:
+            member.ready_at = now
+        self._obey(group.begin())
+        while group.unsettled:
+            self._obey(self._next())
+
+    def look(self) -> None:
+        """Between groups: take note of what has arrived. Only late finishers are running."""
+        while not self.inbox.empty():
+            message = self.inbox.get()
+            if message is CANCEL or message is INTERRUPT:
+                self._stop(message)
+            else:
+                self._take(message)
+        if self.deadline is not None and monotonic() >= self.deadline:
+            self._stop(TIMEOUT)
+
+    def _stop(self, cause: str) -> Stop | None:
+        """Stop the run for `cause`; the first one is kept. None: it is no reason to stop now."""
+        stop = self.explain(cause)
+        if stop is not None and self.stopped is None:
+            self.stopped = stop
+        return stop
+
+    def drain(self, seconds: float) -> None:
+        """Wait for abandoned bodies, at most so long; Ctrl-C ends the wait."""
+        until = monotonic() + seconds
+        while self.adrift and (left := until - monotonic()) > 0:
+            try:
+                message = self.inbox.get(timeout=min(left, LONGEST_WAIT))
+            except Empty:
+                continue
+            if message is INTERRUPT:
+                return
+            self._take(message)
+
+    # --- orders ------------------------------------------------------------------------------
+
+    def _obey(self, orders: list[Order]) -> None:
+        """Carry out orders, and those that come of them."""
+        for verb, index, detail in orders:
+            if verb is Verb.START:
+                orders += self._start(index)
+            elif verb is Verb.SETTLE:
+                self._settle(index, *detail)
+            elif verb is Verb.RETRY:
+                self._rest(index, detail)
+            else:
+                orders += self._end(index, verb, detail)
+
+    def _start(self, index: int) -> list[Order]:
+        """Start the next attempt of a member."""
+        member, scope = self._members[index], self.scope
+        step, place = member.step, member.place
+        number = self._group.attempts[index]
+        context = Context(
+            scope.flow_name, scope.run_id, member.name, number, self._view, self._limit, self._error
+        )
+        attempt = member.attempt = Attempt(scope, member, context)
+        if place.inline:
+            return self._run_inline(attempt)
+        try:
+            place.start(attempt)
+        except Exception as error:  # the pool is closed or broken
+            return self._group.failed(index, self._noted(attempt, error), started=False)
+        if step.timeout is not None:
+            slack = step.grace if place.slow_to_end else 0.0
+            self._at(monotonic() + step.timeout + slack, self._attempt_time_up, attempt)
+        return []
+
+    def _run_inline(self, attempt: Attempt) -> list[Order]:
+        """Run the body here and now."""
+        if self.scope.announce:
+            self._began(attempt)
+        if not self._shielded:
+            # The token looks for this after it was cancelled, this looks at the token after it
+            # was set: one of the two asks the body.
+            self.inline = attempt.context
+            if self.token is not None and self.token.cancelled:
+                attempt.context._ask()
+        attempt.outcome = perform(attempt.step.fn, attempt.context, None)
+        self.inline = None
+        return self._ended(attempt)
+
+    def _rest(self, index: int, delay: float) -> None:
+        """Let a member wait for its next attempt; it holds no worker meanwhile."""
+        member, now = self._members[index], monotonic()
+        error = self._group.errors[index]
+        assert error is not None
+        self.watcher.retrying(member, error, delay)
+        member.attempt = None
+        member.ready_at = now
+        self._at(now + delay, self._rested, index)
+
+    def _end(self, index: int, verb: Verb, detail: Any) -> list[Order]:
+        """Make a running body end: STOP, DROP or EXPIRE."""
+        member = self._members[index]
+        attempt = member.attempt
+        assert attempt is not None
+        if attempt.revoke():
+            if verb is Verb.EXPIRE:
+                return self._group.failed(index, self._timed_out(attempt), started=False)
+            return self._group.revoked(index, detail)
+        attempt.stopping = verb
+        if verb is Verb.EXPIRE and not member.place.slow_to_end:
+            orders = self._give_up(attempt)
+            if not attempt.ended:
+                attempt.stopping = None  # its body ended first: that counts
+            return orders
+        member.place.interrupt(attempt)
+        if verb is not Verb.STOP or member.place.slow_to_end:
+            self._at(monotonic() + member.step.grace, self._give_up, attempt)
+        return []
+
+    def _settle(self, index: int, status: StepStatus, error: Exception | None) -> None:
+        member = self._members[index]
+        member.status, member.error = status, error
+        member.attempts = self._group.attempts[index]
+        member.settled_at = monotonic()
+        member.attempt = None
+        if member.effect is not None:
+            self.close_effect(member.effect, status is StepStatus.COMPLETED)
+        self.watcher.settled(member)
+
+    def close_effect(self, effect: Effect, in_effect: bool) -> None:
+        """Decide whether a step is in effect; deal with the bodies that have waited for it."""
+        for owed in effect.settle(in_effect):
+            if in_effect or self.scope.late is None:
+                self.adrift.discard(owed)
+            else:
+                self.scope.late.undo_soon(owed)
+
+    # --- events ------------------------------------------------------------------------------
+
+    def _next(self) -> list[Order]:
+        """Wait for the next thing that happens, and report it to the group."""
+        inbox, timers = self.inbox, self._timers
+        if inbox.empty() or (timers and timers[0][0] <= monotonic()):
+            if timers and (wait := timers[0][0] - monotonic()) <= 0:
+                _, _, look, subject = heapq.heappop(timers)
+                return look(subject)
+            try:
+                # Woken by whatever is put into the inbox; the next timer is the limit.
+                message = inbox.get(timeout=min(wait, LONGEST_WAIT) if timers else None)
+            except Empty:
+                return []
+        else:
+            message = inbox.get()
+        return self._take(message)
+
+    def _take(self, message: Any) -> list[Order]:
+        """Report a message to the group."""
+        if type(message) is Attempt:
+            return self._ended(message)
+        if message is CANCEL or message is INTERRUPT:
+            return self._stop_group(message)
+        if type(message) is LateFinish:
+            self.adrift.discard(message.attempt)
+            self.finished_late.append(message)
+        else:
+            self._began(message[1])
+        return []
+
+    def _stop_group(self, cause: str) -> list[Order]:
+        stop = self._stop(cause)
+        return [] if stop is None else self._group.stop(stop.reason)
+
+    def _began(self, attempt: Attempt) -> None:
+        """Tell that a step has started: once a step."""
+        if not attempt.ended:
+            member = attempt.member
+            if not member.begun:
+                member.begun = True
+                self.watcher.began(member, attempt)
+
+    def _ended(self, attempt: Attempt) -> list[Order]:
+        """Report the outcome of an attempt."""
+        member, outcome, group = attempt.member, attempt.outcome, self._group
+        index = member.index
+        assert outcome is not None
+        attempt.ended = True
+        if outcome.started_at is not None:
+            member.queued += outcome.started_at - member.ready_at
+            if member.first_started is None:
+                member.first_started = outcome.started_at
+            member.worker = attempt.worker
+        try:
+            if outcome.error is None:
+                if not (outcome.overdue or attempt.stopping is Verb.EXPIRE):
+                    member.value, member.writes = outcome.value, outcome.writes
+                    return group.completed(index)
+                # It returned after its time was up: done, but not on record as done.
+                self.adrift.add(attempt)
+                member.the_effect().arrive(attempt)
+                return group.failed(index, self._timed_out(attempt))
+            error = self._failure(attempt, outcome)
+            if isinstance(error, StepCancelledError):
+                return group.cancelled(index, error)
+            started = outcome.started_at is not None
+            return group.failed(index, self._noted(attempt, error), started=started)
+        finally:
+            # The frames of a failed inline body lead here: hold nothing that leads to its error.
+            outcome = error = attempt = member = None  # type: ignore[assignment]  # noqa: F841
+
+    def _failure(self, attempt: Attempt, outcome: Outcome) -> Exception:
+        """Return the error to put on record for a body that did not return."""
+        raised, name = outcome.error, attempt.context.step_name
+        if isinstance(raised, StepInterrupt) or (
+            attempt.killed and isinstance(raised, WorkerCrashedError)
+        ):
+            if attempt.stopping is Verb.EXPIRE or outcome.overdue:
+                return self._timed_out(attempt)
+            if attempt.stopping is not None or attempt.context._asked:
+                return StepCancelledError(name, self._reason())
+            # `ctx` raised it by itself when it saw a deadline pass, or the worker had to be killed.
+            if attempt.killed or self._overdue(attempt, outcome.ended_at):
+                return self._timed_out(attempt)
+            if self.deadline is not None and outcome.ended_at >= self.deadline:
+                return StepCancelledError(name, "the run's time is up")
+        if isinstance(raised, KeyboardInterrupt) and self.interrupted():
+            self._stop(INTERRUPT)
+            return StepCancelledError(name, "Ctrl-C")
+        if isinstance(raised, Exception):
+            return raised
+        assert raised is not None
+        exit_error = BodyExitError(f"step {name!r} raised {type(raised).__name__}")
+        exit_error.__cause__ = raised
+        return exit_error
+
+    def _overdue(self, attempt: Attempt, now: float) -> bool:
+        """Tell whether the attempt's or the group's time was up at `now`."""
+        started_at = attempt.outcome.started_at if attempt.outcome else None
+        timeout = attempt.step.timeout
+        if timeout is not None and started_at is not None and now >= started_at + timeout:
+            return True
+        return self._group_deadline is not None and now >= self._group_deadline
+
+    def _reason(self) -> str | None:
+        """Return why bodies were asked to stop."""
+        return self.stopped.reason if self.stopped is not None else self._group.reason
+
+    def _timed_out(self, attempt: Attempt) -> Exception:
+        """Return the error of an attempt whose time, or whose group's time, is up."""
+        timeout = attempt.step.timeout
+        if timeout is None or attempt.stopping is Verb.EXPIRE:
+            timeout = self._timeout
+        assert timeout is not None
+        number = self._group.attempts[attempt.member.index]
+        return self._noted(attempt, StepTimeoutError(attempt.context.step_name, timeout, number))
+
+    def _noted(self, attempt: Attempt, error: Exception) -> Exception:
+        """Add to the error where it happened."""
+        context = attempt.context
+        note = (
+            f"step {context.step_name!r} of flow {context.flow_name!r}, "
+            f"attempt {context.attempt} of {attempt.step.retries + 1}"
+        )
+        if self._shielded:
+            note = f"compensation of {note}"
+        if note not in getattr(error, "__notes__", ()):
+            error.add_note(note)
+        return error
+
+    # --- time --------------------------------------------------------------------------------
+
+    def _at(self, when: float, look: Callable[..., list[Order]], subject: Any) -> None:
+        """Have `look(subject)` called at a monotonic instant."""
+        self._serial += 1  # orders looks of the same instant, and is all that is ever compared
+        heapq.heappush(self._timers, (when, self._serial, look, subject))
+
+    def _rested(self, index: int) -> list[Order]:
+        member, now = self._members[index], monotonic()
+        member.backoff += now - member.ready_at
+        member.ready_at = now
+        return self._group.rested(index)
+
+    def _group_time_up(self, timeout: float) -> list[Order]:
+        return self._group.time_up(timeout)
+
+    def _attempt_time_up(self, attempt: Attempt) -> list[Order]:
+        """Look whether the body has had its time; it may have started long after it was queued."""
+        if attempt.ended:
+            return []
+        now, step, place = monotonic(), attempt.step, attempt.member.place
+        assert step.timeout is not None
+        allowed = step.timeout + (step.grace if place.slow_to_end else 0.0)
+        started_at = place.started_at(attempt)
+        due = (now if started_at is None else started_at) + allowed
+        if due > now:
+            self._at(due, self._attempt_time_up, attempt)
+            return []
+        return self._give_up(attempt)
+
+    def _give_up(self, attempt: Attempt) -> list[Order]:
+        """Abandon or kill a body that has had its time or its grace."""
+        if attempt.ended:
+            return []
+        member = attempt.member
+        # Made first: the body may return in the very moment in which it is abandoned.
+        member.the_effect()
+        if not member.place.give_up(attempt):
+            return []
+        attempt.ended = True
+        self.adrift.add(attempt)
+        if member.first_started is None:
+            member.first_started = attempt.started_at
+        member.worker = attempt.worker
+        if attempt.stopping is None or attempt.stopping is Verb.EXPIRE:
+            return self._group.failed(member.index, self._timed_out(attempt))
+        name = attempt.context.step_name
+        return self._group.cancelled(member.index, StepCancelledError(name, self._reason()))

@@ -1,0 +1,137 @@
+"""An attempt as a job of a pool.
+
+The runner makes an `Attempt`, hands it to a `Place`, and finds it in its inbox when the body has
+ended, with its outcome. Two questions can be asked of an attempt from two threads at once, so both
+are settled by `dict.setdefault`, which is atomic: who asked first is told so, and nobody else.
+
+- "start": does the body start (worker), or is the attempt taken back (runner)?
+- "end": does its outcome count (worker), or is it abandoned (runner)? Threads only: a process
+  always has an outcome, if need be that it was killed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextvars import Context as Variables
+from functools import partial
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from syncflow.context import Context
+from syncflow.run.attempt import Outcome, perform
+
+if TYPE_CHECKING:
+    from syncflow.pools.process import RemoteJob
+    from syncflow.run.late import LateDesk
+    from syncflow.run.member import Member
+
+__all__ = ["Attempt", "Scope"]
+
+_WORKER: Final = "worker"
+_RUNNER: Final = "runner"
+
+
+class Scope:
+    """What all attempts of one run share, and no attempt changes."""
+
+    __slots__ = ("announce", "flow_name", "functions", "inbox", "late", "run_id", "variables")
+
+    def __init__(
+        self,
+        flow_name: str,
+        run_id: str,
+        variables: Variables,
+        inbox: SimpleQueue[Any],
+        announce: bool,
+        late: LateDesk | None,
+    ) -> None:
+        self.flow_name = flow_name
+        self.run_id = run_id
+        #: The context variables of the thread that called `run`; each body gets a copy.
+        self.variables = variables
+        #: Where everything that happens is put; the runner alone takes out.
+        self.inbox = inbox
+        #: Whether bodies tell when they start: somebody watches.
+        self.announce = announce
+        #: Deals with abandoned attempts whose bodies end after all; None: nobody need.
+        self.late = late
+        #: Functions of process steps, serialised once: id -> (function, bytes).
+        self.functions: dict[int, tuple[Any, bytes]] = {}
+
+
+class Attempt:
+    """One attempt of one member; a `Job` of a thread pool."""
+
+    __slots__ = (
+        "_claims", "context", "ended", "job", "killed", "member", "outcome", "scope",
+        "started_at", "step", "stopping", "worker",
+    )  # fmt: skip
+
+    def __init__(self, scope: Scope, member: Member, context: Context) -> None:
+        self.scope = scope
+        self.member = member
+        #: Its function and options; in a rollback, of the compensation.
+        self.step = member.step
+        self.context = context
+        #: Name of the thread, or pid of the process, that runs the body.
+        self.worker: str | int | None = None
+        #: Written by the worker before the attempt is put into the inbox.
+        self.outcome: Outcome | None = None
+        #: Monotonic instant, once the body has started on a thread.
+        self.started_at: float | None = None
+        self._claims: dict[str, str] = {}
+        #: The job of a process pool that carries this attempt.
+        self.job: RemoteJob | None = None
+        # The runner's own notes:
+        self.ended = False
+        #: Why it was asked to stop: a `Verb`, or None.
+        self.stopping: Any = None
+        self.killed = False
+
+    def claim_start(self) -> bool:
+        """Worker: may the body start?"""
+        return self._claims.setdefault("start", _WORKER) is _WORKER
+
+    def revoke(self) -> bool:
+        """Runner: take it back; true when its body never starts."""
+        return self._claims.setdefault("start", _RUNNER) is _RUNNER
+
+    def claim_end(self) -> bool:
+        """Worker: does the outcome count?"""
+        return self._claims.setdefault("end", _WORKER) is _WORKER
+
+    def abandon(self) -> bool:
+        """Runner: give up on it; true when its outcome will not be put into the inbox."""
+        return self._claims.setdefault("end", _RUNNER) is _RUNNER
+
+    def run(self) -> Callable[[], None] | None:
+        """Run the body on the calling thread; see `Job`."""
+        if not self.claim_start():
+            return None
+        try:
+            scope = self.scope
+            self.started_at = monotonic()
+            self.worker = threading.current_thread().name
+            if scope.announce:
+                scope.inbox.put(("began", self))
+            # `perform` enters the copy; the original is shared and never entered.
+            outcome = scope.variables.copy().run(
+                perform, self.step.fn, self.context, self.step.timeout
+            )
+            self.outcome = outcome
+            if self.claim_end():
+                return partial(scope.inbox.put, self)
+            if scope.late is not None:
+                scope.late.ended(self)
+            return None
+        finally:
+            # The frames of a failed body lead here: hold nothing that leads to its error.
+            del self, outcome
+
+    def refuse(self, error: BaseException) -> None:
+        """End without having run: the pool is broken or closed."""
+        if self.claim_start():
+            self.outcome = Outcome.never_started(error)
+            self.scope.inbox.put(self)

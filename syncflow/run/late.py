@@ -1,0 +1,100 @@
+"""Late finishers: the bodies of abandoned attempts that end after all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from syncflow.context import Snapshot
+from syncflow.pools.thread import shared_thread_pool
+from syncflow.run.effects import LateFinish, Record
+from syncflow.run.engine import Engine, Watcher
+from syncflow.run.jobs import Attempt, Scope
+from syncflow.run.places import Places
+from syncflow.run.rollback import Clock, compensate, undo_view
+
+__all__ = ["LateDesk"]
+
+logger = logging.getLogger("syncflow")
+
+
+class LateDesk:
+    """Deals with the bodies of abandoned attempts when they end after all.
+
+    Outlives the run. Its methods run on the thread of the body, or on one of the shared pool.
+
+    Args:
+        places: Finds the pools of compensations.
+        clock: For `started_at`.
+        inbox: Of the run, which may be over.
+        tell: Fires the hook `on_late_finish` for an attempt.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        clock: Clock,
+        inbox: SimpleQueue[Any],
+        tell: Callable[[Attempt], None],
+    ) -> None:
+        self._places = places
+        self._clock = clock
+        self._inbox = inbox
+        self._tell = tell
+
+    def ended(self, attempt: Attempt) -> None:
+        """Deal with a body that has ended on this thread."""
+        outcome, effect = attempt.outcome, attempt.member.effect
+        assert outcome is not None
+        assert effect is not None
+        if outcome.error is None:
+            record = effect.arrive(attempt)
+            if record is Record.OPEN:
+                return
+            if record is Record.UNDONE:
+                self.undo(attempt)
+                return
+        self._inbox.put(LateFinish(attempt, None))
+
+    def undo_soon(self, attempt: Attempt) -> None:
+        """Undo what the body has done, on a thread of the shared pool."""
+        shared_thread_pool().start(_UndoJob(self, attempt))
+
+    def undo(self, attempt: Attempt) -> None:
+        """Undo what the body has done, on this thread, with what it wrote and returned."""
+        member, outcome = attempt.member, attempt.outcome
+        assert outcome is not None
+        logger.warning(
+            "the abandoned attempt %d of step %r of flow %r has finished late (run %s)",
+            attempt.context.attempt, member.name, attempt.scope.flow_name, attempt.scope.run_id,
+        )  # fmt: skip
+        result = None
+        undo = member.step.undo
+        if undo is not None:
+            own = attempt.scope
+            # Its own inbox: this thread waits for the compensation, whether or not the run goes on.
+            scope = Scope(own.flow_name, own.run_id, own.variables, SimpleQueue(), False, None)
+            view: Snapshot = attempt.context._view  # type: ignore[assignment]
+            result, _ = own.variables.copy().run(
+                compensate, Engine(scope, Watcher()), self._places, self._clock, member.name, undo,
+                undo_view(view, member.name, outcome.writes, outcome.value),
+                member.error, late=True,
+            )  # fmt: skip
+        self._tell(attempt)
+        self._inbox.put(LateFinish(attempt, result))
+
+
+class _UndoJob:
+    """Undoes a late finisher; a `Job`."""
+
+    def __init__(self, desk: LateDesk, attempt: Attempt) -> None:
+        self._desk = desk
+        self._attempt = attempt
+
+    def run(self) -> None:
+        self._desk.undo(self._attempt)
+
+    def refuse(self, error: BaseException) -> None:
+        raise AssertionError("the shared pool is never closed") from error

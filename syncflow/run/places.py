@@ -1,0 +1,153 @@
+"""Where attempts run: what the runner may ask of each kind of pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Final
+
+from syncflow.pools.thread import ThreadPool, shared_thread_pool
+from syncflow.run.jobs import Attempt
+
+__all__ = ["Place", "Places"]
+
+#: How many members of a group run on threads at a time, unless flow or group say.
+_THREADS_AT_A_TIME: Final = 32
+
+
+class Place:
+    """Where attempts run: what the runner may ask of a pool.
+
+    Attributes:
+        name: For results.
+        bound: How many members of a group run here at a time, unless flow or group say.
+        inline: Bodies run in the thread that called `run`.
+        slow_to_end: Giving up on a body takes its grace: it is interrupted first, then killed.
+    """
+
+    inline = False
+    slow_to_end = False
+
+    def __init__(self, name: str, bound: int) -> None:
+        self.name = name
+        self.bound = bound
+
+    def start(self, attempt: Attempt) -> None:
+        """Run the attempt as soon as there is a worker; never blocks.
+
+        Raises:
+            RuntimeError: the pool is closed or broken.
+        """
+        raise NotImplementedError
+
+    def started_at(self, attempt: Attempt) -> float | None:
+        """Return the monotonic instant at which the body started; `None`: not yet."""
+        return attempt.started_at
+
+    def interrupt(self, attempt: Attempt) -> None:
+        """Ask the body to stop, as far as it can be reached."""
+        attempt.context._ask()
+
+    def give_up(self, attempt: Attempt) -> bool:
+        """Abandon or kill the body. True: abandoned; nothing more will be heard from it.
+
+        False: its outcome is under way, be it that it was killed.
+        """
+        raise NotImplementedError
+
+
+class Inline(Place):
+    """The thread that called `run`."""
+
+    inline = True
+
+    def __init__(self) -> None:
+        super().__init__("inline", 1)
+
+
+class Threads(Place):
+    """A `ThreadPool`."""
+
+    def __init__(self, name: str, pool: Any) -> None:
+        super().__init__(name, _THREADS_AT_A_TIME)
+        self._pool = pool
+
+    def start(self, attempt: Attempt) -> None:
+        self._pool.start(attempt)
+
+    def give_up(self, attempt: Attempt) -> bool:
+        if not attempt.abandon():
+            return False
+        attempt.context._ask()
+        self._pool.abandon(attempt)
+        return True
+
+
+class Processes(Place):
+    """A `ProcessPool`."""
+
+    slow_to_end = True
+
+    def __init__(self, name: str, pool: Any) -> None:
+        super().__init__(name, pool.max_workers)
+        self._pool = pool
+
+    def start(self, attempt: Attempt) -> None:
+        from syncflow.run.remote import BodyJob
+
+        attempt.job = BodyJob(self._pool.stations, attempt)
+        self._pool.start(attempt.job)
+
+    def started_at(self, attempt: Attempt) -> float | None:
+        worker = attempt.job and attempt.job.worker
+        return worker.page.started_at(attempt.job.task) if worker else None
+
+    def interrupt(self, attempt: Attempt) -> None:
+        job = attempt.job
+        if job is not None and job.worker is not None:
+            job.worker.stop(job.task)
+
+    def give_up(self, attempt: Attempt) -> bool:
+        job = attempt.job
+        if job is not None and job.worker is not None:
+            attempt.killed = True
+            job.worker.kill(job.task)
+        return False
+
+
+class Places:
+    """Find the place of a step's pool; each is made once a run.
+
+    Args:
+        pools: The flow's own names, with the replacements of this run: name -> executor or name.
+    """
+
+    def __init__(self, pools: Mapping[str, str | Executor]) -> None:
+        self._pools = pools
+        self._known: dict[Any, Place] = {}
+
+    def find(self, pool: str | Executor) -> Place:
+        """Return the place for a pool as a step names it."""
+        place = self._known.get(pool)
+        if place is None:
+            place = self._known[pool] = self._make(pool)
+        return place
+
+    @staticmethod
+    def name(pool: str | Executor) -> str:
+        """Return what results call a pool."""
+        return pool if isinstance(pool, str) else type(pool).__name__
+
+    def _make(self, pool: str | Executor) -> Place:
+        name = self.name(pool)
+        target = self._pools.get(pool, pool) if isinstance(pool, str) else pool
+        if target == "inline":
+            return Inline()
+        if target == "thread":
+            return Threads(name, shared_thread_pool())
+        if isinstance(target, ThreadPool):
+            return Threads(name, target)
+        # Costs imports that a flow without process steps never pays.
+        from syncflow.pools.process import ProcessPool, shared_process_pool
+
+        return Processes(name, shared_process_pool() if target == "process" else target)

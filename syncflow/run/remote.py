@@ -1,0 +1,104 @@
+"""A step's attempt as a task of a process pool: what is sent, answered and taken back."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from syncflow.context import MISSING, Snapshot
+from syncflow.errors import SerializationError
+from syncflow.pools import wire
+from syncflow.pools.process import RemoteJob, Stations, Worker, remote_error
+from syncflow.run.attempt import Outcome
+
+if TYPE_CHECKING:
+    from syncflow.run.jobs import Attempt
+
+__all__ = ["BodyJob"]
+
+
+class BodyJob(RemoteJob):
+    """Carries an `Attempt` to a worker process and its outcome back."""
+
+    __slots__ = ("_attempt",)
+
+    def __init__(self, stations: Stations, attempt: Attempt) -> None:
+        super().__init__(stations)
+        self._attempt = attempt
+
+    def claim(self) -> bool:
+        return self._attempt.claim_start()
+
+    def request(self) -> tuple[Any, ...]:
+        attempt, context = self._attempt, self._attempt.context
+        return (
+            "body", self._function(), context.flow_name, context.run_id, context.step_name,
+            context.attempt, attempt.step.timeout, context._deadline,
+            None if context.error is None else wire.pack_error(context.error),
+            attempt.scope.announce,
+        )  # fmt: skip
+
+    def _function(self) -> bytes:
+        """Return the step's function, serialised once a run."""
+        function, known = self._attempt.step.fn, self._attempt.scope.functions
+        if id(function) not in known:
+            what = f"the function of step {self._attempt.context.step_name!r}"
+            known[id(function)] = (function, wire.dump_function(function, what))
+        return known[id(function)][1]
+
+    def answer(self, kind: str, name: str) -> bytes:
+        view: Snapshot = self._attempt.context._view  # type: ignore[assignment]
+        blob = view.blobs.get((kind, name))
+        if blob is not None:
+            return blob
+        value = view.read(kind, name)
+        if value is MISSING:
+            return pickle.dumps(("missing", None))
+        what = {"input": "the input", "state": f"the state value {name!r}"}.get(
+            kind, f"the {kind} of step {name!r}"
+        )
+        try:
+            blob = pickle.dumps(("value", wire.dump(value, what)))
+        except SerializationError as error:
+            return pickle.dumps(("refused", (error.what, error.reason)))
+        if kind != "names":
+            view.blobs[kind, name] = blob
+        return blob
+
+    def began(self, now: float) -> None:
+        self._attempt.scope.inbox.put(("began", self._attempt))
+
+    def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
+        _, value, error, writes, started_at, ended_at, overdue = reply
+        what = f"of step {self._attempt.context.step_name!r}"
+        outcome = Outcome(None, None, {}, started_at, ended_at, overdue=overdue)
+        try:
+            if error is not None:
+                outcome.error = remote_error(error, self.worker)
+            if value is not None:
+                outcome.value = wire.load(value, f"the value {what}")
+            for key, blob in (writes or {}).items():
+                outcome.writes[key] = wire.load(blob, f"the state value {key!r} {what}")
+        except SerializationError as refused:
+            outcome.error, outcome.value = refused, None
+        return self._deliver(outcome)
+
+    def crashed(self, worker: Worker) -> Callable[[], None]:
+        context, now = self._attempt.context, monotonic()
+        error = worker.crash(context.step_name, context.attempt)
+        return self._deliver(Outcome(None, error, {}, worker.page.started_at(self.task) or now, now))
+
+    def refused(self, error: BaseException) -> Callable[[], None]:
+        return self._deliver(Outcome.never_started(error))
+
+    def refuse(self, error: BaseException) -> None:
+        if self.claim():
+            super().refuse(error)
+
+    def _deliver(self, outcome: Outcome) -> Callable[[], None]:
+        self._attempt.worker = None if self.worker is None else self.worker.pid
+        self._attempt.outcome = outcome
+        return partial(self._attempt.scope.inbox.put, self._attempt)

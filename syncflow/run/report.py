@@ -1,0 +1,119 @@
+"""Tell hooks what happens, and make the result of each step that settles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from syncflow.context import Context, Snapshot
+from syncflow.hooks import Event, Hooks
+from syncflow.result import StepResult, StepStatus
+from syncflow.run.engine import Watcher
+from syncflow.run.jobs import Attempt
+from syncflow.run.member import Member
+from syncflow.run.rollback import Clock
+
+__all__ = ["CompensationReporter", "Reporter"]
+
+logger = logging.getLogger("syncflow")
+
+_SETTLED = {
+    StepStatus.COMPLETED: "on_step_complete",
+    StepStatus.FAILED: "on_step_fail",
+    StepStatus.CANCELLED: "on_step_cancel",
+}
+
+
+class Reporter(Watcher):
+    """Reports the steps of one run. The run's thread calls it; `late_finish` alone others may."""
+
+    def __init__(self, flow_name: str, run_id: str, hooks: Sequence[Hooks], clock: Clock) -> None:
+        self._flow_name = flow_name
+        self._run_id = run_id
+        self._hooks = hooks
+        self._clock = clock
+        #: The methods that have raised already: (hooks, name).
+        self._broken: set[tuple[int, str]] = set()
+        #: The flow as hooks see it.
+        self.view = Snapshot(None, {}, {})
+        #: The group at hand.
+        self.group: str | None = None
+        #: The results of all steps that have settled.
+        self.results: dict[str, StepResult] = {}
+
+    @property
+    def listening(self) -> bool:
+        """Whether there is any hook."""
+        return bool(self._hooks)
+
+    def emit(self, hook: str, step_name: str = "", attempt: int = 0, **fields: Any) -> None:
+        """Call one method of every hooks object."""
+        if not self._hooks:
+            return
+        event = Event(
+            self._flow_name, self._run_id, datetime.now(UTC),
+            Context(self._flow_name, self._run_id, step_name, attempt, self.view),
+            step_name=step_name or None, attempt=attempt or None, **fields,
+        )  # fmt: skip
+        for hooks in self._hooks:
+            try:
+                getattr(hooks, hook)(event)
+            except BaseException:
+                if (id(hooks), hook) not in self._broken:
+                    self._broken.add((id(hooks), hook))
+                    logger.exception(
+                        "%s of %s raised (flow %r, run %s)",
+                        hook, type(hooks).__name__, self._flow_name, self._run_id,
+                    )  # fmt: skip
+
+    def began(self, member: Member, attempt: Attempt) -> None:
+        self.emit("on_step_start", member.name, attempt.context.attempt, group=self.group)
+
+    def retrying(self, member: Member, error: Exception, delay: float) -> None:
+        if self._hooks:
+            number = member.attempts + 1
+            self.emit(
+                "on_step_retry", member.name, number, group=self.group, error=error, delay=delay
+            )
+
+    def settled(self, member: Member) -> None:
+        status, started = member.status, member.first_started
+        assert status is not None
+        result = self.results[member.name] = StepResult(
+            member.name,
+            self.group,
+            status,
+            member.value,
+            member.error,
+            member.attempts,
+            member.queued,
+            0.0 if started is None else member.settled_at - started,
+            member.backoff,
+            self._clock.at(started),
+            member.place.name,
+            member.worker,
+        )
+        if self._hooks:
+            self.emit(
+                _SETTLED[status], member.name, member.attempts,
+                group=self.group, error=member.error, result=result,
+            )  # fmt: skip
+
+    def late_finish(self, attempt: Attempt) -> None:
+        """Tell that the body of an abandoned attempt has returned; on that body's thread."""
+        self.emit("on_late_finish", attempt.member.name, attempt.context.attempt)
+
+
+class CompensationReporter(Watcher):
+    """Reports the start of compensations; the runner reports how they end."""
+
+    def __init__(self, reporter: Reporter, error: BaseException | None) -> None:
+        self._reporter = reporter
+        self._error = error
+
+    def began(self, member: Member, attempt: Attempt) -> None:
+        self._reporter.emit(
+            "on_compensate", member.name, attempt.context.attempt, error=self._error
+        )

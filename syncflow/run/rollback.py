@@ -1,0 +1,92 @@
+"""Compensation of one step: on the runner's thread in a rollback, or for a late finisher."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import ChainMap
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from syncflow.context import Snapshot
+from syncflow.result import CompensationResult, CompensationStatus, StepResult, StepStatus
+from syncflow.run.engine import Engine
+from syncflow.run.group import Group, Lane
+from syncflow.run.member import Member
+from syncflow.run.places import Places
+
+if TYPE_CHECKING:
+    from syncflow.definition import Step
+
+__all__ = ["Clock", "compensate", "undo_view"]
+
+logger = logging.getLogger("syncflow")
+
+
+class Clock:
+    """Turns monotonic instants of one run into UTC: a clock that is set back changes nothing."""
+
+    def __init__(self, now: datetime) -> None:
+        self.started_at = now
+        self.origin = monotonic()
+
+    def at(self, instant: float | None) -> datetime | None:
+        """Return the UTC time of a monotonic instant."""
+        if instant is None:
+            return None
+        return self.started_at + timedelta(seconds=instant - self.origin)
+
+
+def undo_view(view: Snapshot, name: str, writes: dict[str, Any], value: Any) -> Snapshot:
+    """Return what a compensation sees: the flow's state plus its own step's writes and value."""
+    own = StepResult(name, None, StepStatus.COMPLETED, value, None, 1, 0, 0, 0, None, "", None)
+    return Snapshot(view.input, ChainMap(writes, view.data), ChainMap({name: own}, view.settled))
+
+
+def compensate(
+    engine: Engine,
+    places: Places,
+    clock: Clock,
+    name: str,
+    undo: Step,
+    view: Snapshot,
+    error: BaseException | None,
+    late: bool = False,
+) -> tuple[CompensationResult, dict[str, Any]]:
+    """Run one compensation to its end, in or from the calling thread.
+
+    Args:
+        engine: Drives it; belongs to the calling thread.
+        places: Finds its pool.
+        clock: For `started_at`.
+        name: The step that is undone.
+        undo: The compensation.
+        view: What it sees; see `undo_view`.
+        error: What caused the rollback.
+        late: It undoes an abandoned body.
+
+    Returns:
+        Its result, and the state it wrote (empty unless it completed).
+    """
+    pool = undo.pool or ("inline" if undo.timeout is None else "thread")
+    member = Member(0, undo, places.find(pool), name)
+    group = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
+    began = monotonic()
+    engine.drive(group, [member], view, error=error, shielded=True)
+    completed = member.status is StepStatus.COMPLETED
+    if not completed:
+        logger.error(
+            "compensation of step %r of flow %r failed (run %s)",
+            name, engine.scope.flow_name, engine.scope.run_id, exc_info=member.error,
+        )  # fmt: skip
+    result = CompensationResult(
+        step_name=name,
+        status=CompensationStatus.COMPLETED if completed else CompensationStatus.FAILED,
+        error=member.error,
+        attempts=member.attempts,
+        started_at=clock.at(member.first_started),
+        duration=member.settled_at - (member.first_started or began),
+        late=late,
+    )
+    return result, member.writes if completed else {}

@@ -1,0 +1,442 @@
+"""One run of a flow: walk the nodes, judge them, roll back, and say what came of it.
+
+The thread that called `run` is the only writer of everything here. It waits in one place, its inbox
+(see `engine.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
+from datetime import UTC, datetime
+from queue import SimpleQueue
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from syncflow import policy
+from syncflow.context import CancelToken, Snapshot
+from syncflow.definition import Parallel, Step, checked_pools, pool_of
+from syncflow.errors import (
+    DefinitionError,
+    DefinitionTypeError,
+    FlowCancelledError,
+    FlowTimeoutError,
+    InputValidationError,
+    StateConflictError,
+)
+from syncflow.result import (
+    CompensationResult,
+    CompensationStatus,
+    FlowResult,
+    FlowStatus,
+    GroupResult,
+    RollbackStatus,
+    StepResult,
+    StepStatus,
+)
+from syncflow.run.attempt import call_body, protected
+from syncflow.run.engine import CANCEL, INTERRUPT, TIMEOUT, Engine, Stop
+from syncflow.run.group import Group, Lane
+from syncflow.run.jobs import Scope
+from syncflow.run.late import LateDesk
+from syncflow.run.member import Member
+from syncflow.run.places import Places
+from syncflow.run.report import CompensationReporter, Reporter
+from syncflow.run.rollback import Clock, compensate, undo_view
+from syncflow.run.signals import Guard, guard, release
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from syncflow.flow import Flow
+
+__all__ = ["run_flow"]
+
+@protected
+def run_flow(
+    flow: Flow,
+    input: Any = None,
+    *,
+    timeout: float | timedelta | None = None,
+    cancel: CancelToken | None = None,
+    run_id: str | None = None,
+    drain: float | timedelta = 0.0,
+    pools: Mapping[str, str | Executor] | None = None,
+) -> FlowResult:
+    """Check the arguments and run; see `Flow.run`."""
+    where = f"flow {flow.name!r}: run"
+    if timeout is not None:
+        timeout = policy.seconds(timeout, "timeout", where, zero_ok=False)
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise DefinitionTypeError(f"{where}: cancel must be a CancelToken, not {cancel!r}")
+    run_id = os.urandom(16).hex() if run_id is None else policy.name(run_id, "run_id", where)
+    drain = policy.seconds(drain, "drain", where)
+    nodes = flow.nodes
+    if not nodes:
+        raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
+    places = Places(_replaced(flow, nodes, pools, where))
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    taken = guard(inbox, INTERRUPT)
+    result = None
+    try:
+        runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout)
+        try:
+            result = runner.run(input, drain)
+        finally:
+            runner.close()
+        if taken is not None:
+            # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
+            pressed = taken.count > 0
+            release(taken)
+            taken = None
+            if pressed:
+                raise KeyboardInterrupt
+        return result
+    except KeyboardInterrupt as interrupt:
+        if result is not None:
+            interrupt.flow_result = result  # type: ignore[attr-defined]
+        raise
+    finally:
+        if taken is not None:
+            release(taken)
+
+
+def _replaced(
+    flow: Flow,
+    nodes: Sequence[Step | Parallel],
+    pools: Mapping[str, str | Executor] | None,
+    where: str,
+) -> dict[str, str | Executor]:
+    """Return the flow's pools with the replacements for this run, checked against its steps."""
+    merged = dict(flow.pools)
+    if not pools:
+        return merged
+    merged.update(checked_pools(pools, where))
+    known = [*flow.pools, "thread", "process"]
+    for name in pools:
+        policy.choice(name, "a name in pools", where, known=known)
+    for node in nodes:
+        group = node if isinstance(node, Parallel) else None
+        for step in _steps(node):
+            if merged.get(pool_of(step, group), "") == "inline":  # type: ignore[call-overload]
+                if group is not None or step.timeout is not None:
+                    raise DefinitionError(
+                        f"{where}: pools maps {pool_of(step, group)!r} to 'inline', where step "
+                        f"{step.name!r} cannot run: it {'is in a group' if group else 'has a timeout'}"
+                    )
+    return merged
+
+
+def _steps(node: Step | Parallel) -> tuple[Step, ...]:
+    return node.steps if isinstance(node, Parallel) else (node,)
+
+
+class Runner:
+    """One execution of a flow; used once, by one thread."""
+
+    def __init__(
+        self,
+        flow: Flow,
+        nodes: Sequence[Step | Parallel],
+        run_id: str,
+        places: Places,
+        inbox: SimpleQueue[Any],
+        taken: Guard | None,
+        token: CancelToken | None,
+        timeout: float | None,
+    ) -> None:
+        self._flow = flow
+        self._nodes = nodes
+        self._run_id = run_id
+        self._places = places
+        self._guard = taken
+        self._token = token
+        self._timeout = timeout
+        self._clock = Clock(datetime.now(UTC))
+        self._view = Snapshot(None, {}, {})
+        self._reporter = Reporter(flow.name, run_id, flow.hooks, self._clock)
+        desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
+        scope = Scope(flow.name, run_id, copy_context(), inbox, self._reporter.listening, desk)
+        self._engine = Engine(scope, self._reporter, token)
+        self._engine.explain = self._explain
+        self._engine.interrupted = self._interrupted
+        if timeout is not None:
+            self._engine.deadline = self._clock.origin + timeout
+        #: The members of settled nodes, in declaration order.
+        self._members: list[Member] = []
+        self._groups: dict[str, GroupResult] = {}
+        self._compensations: list[CompensationResult] = []
+
+    def run(self, input: Any, drain: float) -> FlowResult:
+        """Run the flow to its end. Once."""
+        if self._token is not None:
+            self._token._subscribe(self._on_cancel)
+        try:
+            self._reporter.view = self._view
+            self._reporter.emit("on_flow_start")
+            error = self._validate(input) or self._walk()
+            stopped = self._engine.stopped
+            if stopped is not None:
+                error = stopped.error
+            if error is not None:
+                self._roll_back(error)
+            if drain:
+                self._engine.drain(drain)
+            self._engine.look()
+        finally:
+            if self._token is not None:
+                self._token._unsubscribe(self._on_cancel)
+        return self._finish(error)
+
+    def close(self) -> None:
+        """Let go of everything: the frames of a failed body lead here, and must lead no further."""
+        self._engine.__dict__.clear()
+        self._reporter.results = {}
+        self._reporter.view = Snapshot(None, {}, {})
+        self.__dict__.clear()
+
+    # --- stopping ----------------------------------------------------------------------------
+
+    def _on_cancel(self) -> None:
+        """Hear of the token. Any thread."""
+        self._engine.inbox.put(CANCEL)
+        inline = self._engine.inline
+        if inline is not None:
+            inline._ask()
+
+    def _interrupted(self) -> bool:
+        """Tell whether Ctrl-C was pressed during this run."""
+        return self._guard is not None and self._guard.count > 0
+
+    def _explain(self, cause: str) -> Stop | None:
+        """Return what stopping for `cause` means now; None: nothing."""
+        if self._guard is not None and self._guard.rolling_back:
+            if cause is INTERRUPT and self._guard.count >= 2:
+                return Stop("a second Ctrl-C", FlowCancelledError("a second Ctrl-C"))
+            return None
+        if cause is TIMEOUT:
+            assert self._timeout is not None
+            return Stop("the flow timed out", FlowTimeoutError(self._timeout))
+        if cause is INTERRUPT:
+            return Stop("Ctrl-C", FlowCancelledError("Ctrl-C"))
+        assert self._token is not None
+        return Stop(self._token.reason or "the flow was cancelled", FlowCancelledError(self._token.reason))
+
+    # --- forward -----------------------------------------------------------------------------
+
+    def _validate(self, input: Any) -> Exception | None:
+        """Take the input; return the error when the flow does not accept it."""
+        validate = self._flow.validate
+        if validate is not None:
+            try:
+                # Like a body: Ctrl-C may interrupt it.
+                input = call_body(getattr(validate, "validate_python", validate), input)
+            except Exception as refused:
+                error = InputValidationError(f"flow {self._flow.name!r}: the input is not valid: {refused}")
+                error.__cause__ = refused
+                return error
+            except KeyboardInterrupt:
+                if not self._interrupted():
+                    raise
+        self._view.input = input
+        return None
+
+    def _walk(self) -> Exception | None:
+        """Run node after node; return the error of the one that failed."""
+        engine = self._engine
+        engine.look()
+        for node in self._nodes:
+            if engine.stopped is not None:
+                return None
+            error = self._run_node(node)
+            engine.look()
+            if error is not None:
+                return error
+        return None
+
+    def _run_node(self, node: Step | Parallel) -> Exception | None:
+        """Run one node and judge it; return its error."""
+        parallel = node if isinstance(node, Parallel) else None
+        steps = _steps(node)
+        find = self._places.find
+        members = [
+            Member(index, step, find(pool_of(step, parallel)), step.name)
+            for index, step in enumerate(steps)
+        ]
+        group = Group(
+            steps,
+            self._lanes(members, parallel),
+            fail_fast=parallel is None or parallel.fail_fast,
+            min_success=None if parallel is None else parallel.min_success,
+            uniform=random.uniform,
+        )
+        began = monotonic()
+        self._reporter.group = None if parallel is None else node.name
+        self._members += members
+        self._engine.drive(
+            group, members, self._view, timeout=None if parallel is None else parallel.timeout
+        )
+        status, error = group.verdict(node.name)
+        conflict = self._merge(members)
+        if conflict is not None and status is StepStatus.COMPLETED:
+            status, error = StepStatus.FAILED, conflict
+        if parallel is not None:
+            results = tuple(self._reporter.results[step.name] for step in steps)
+            self._groups[node.name] = GroupResult(
+                node.name, status, error, monotonic() - began, results
+            )
+        return error
+
+    def _lanes(self, members: Sequence[Member], parallel: Parallel | None) -> list[Lane]:
+        """Return the lane of each member: one for all when somebody said so, else one a place."""
+        bound = (parallel and parallel.max_concurrency) or self._flow.max_concurrency
+        if bound is not None:
+            return [Lane(bound)] * len(members)
+        lanes = {place: Lane(place.bound) for place in {member.place for member in members}}
+        return [lanes[member.place] for member in members]
+
+    def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
+        """Let results be seen, and the writes of completed members take effect, unless they clash."""
+        view = self._own_view()
+        results = self._reporter.results
+        writers: dict[str, str] = {}
+        written: dict[str, Any] = {}
+        for member in members:
+            view.settled[member.name] = results[member.name]
+            for key in member.writes:
+                if key in writers:
+                    return StateConflictError(key, (writers[key], member.name))
+                writers[key] = member.name
+            written.update(member.writes)
+        self._write(view, written)
+        return None
+
+    def _own_view(self) -> Snapshot:
+        """Return the view to change: a new one while abandoned bodies may be reading the old."""
+        if self._engine.adrift:
+            old = self._view
+            self._view = Snapshot(old.input, dict(old.data), dict(old.settled))
+            self._reporter.view = self._view
+        return self._view
+
+    def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
+        view.data.update(written)
+        # State may be changed in place by the next inline step: serialise it anew for the next node.
+        view.blobs = {key: blob for key, blob in view.blobs.items() if key[0] != "state"}
+
+    # --- back --------------------------------------------------------------------------------
+
+    def _roll_back(self, error: Exception) -> None:
+        """Compensate what completed, in reverse declaration order, one at a time."""
+        engine = self._engine
+        if self._guard is not None:
+            self._guard.rolling_back = True
+        engine.watcher = CompensationReporter(self._reporter, error)
+        for member in reversed(self._members):
+            if not _is_to_be_undone(member):
+                continue
+            if self._guard is not None and self._guard.count >= 2:
+                skipped = CompensationStatus.SKIPPED
+                self._record(CompensationResult(member.name, skipped, None, 0, None, 0.0))
+                continue
+            self._compensate(member, error)
+
+    def _compensate(self, member: Member, error: Exception) -> None:
+        """Undo one step."""
+        undo, effect = member.step.undo, member.effect
+        assert undo is not None
+        view = self._view
+        if member.status is StepStatus.COMPLETED:
+            view = undo_view(view, member.name, member.writes, member.value)
+        if effect is not None:
+            effect.reopen()
+        result, written = compensate(
+            self._engine, self._places, self._clock, member.name, undo, view, error
+        )
+        if effect is not None:
+            self._engine.close_effect(effect, in_effect=False)
+        self._write(self._own_view(), written)
+        self._record(result)
+        hook = "on_compensate_complete" if result.ok else "on_compensate_fail"
+        self._reporter.emit(hook, member.name, result.attempts, error=result.error, result=result)
+
+    def _record(self, result: CompensationResult) -> None:
+        self._compensations.append(result)
+        self._reporter.results[result.step_name].compensation = result.status
+
+    # --- the result --------------------------------------------------------------------------
+
+    def _finish(self, error: Exception | None) -> FlowResult:
+        """Put the result together and tell the hooks."""
+        adrift = {attempt.member.name for attempt in self._engine.adrift}
+        owed = any(attempt.member.step.undo for attempt in self._engine.adrift)
+        for finish in self._engine.finished_late:
+            if finish.compensation is not None:
+                self._record(finish.compensation)
+        if error is None:
+            status, rollback = FlowStatus.COMPLETED, RollbackStatus.NOT_NEEDED
+        else:
+            cancelled = isinstance(error, FlowCancelledError)
+            status = FlowStatus.CANCELLED if cancelled else FlowStatus.FAILED
+            if owed or not all(result.ok for result in self._compensations):
+                rollback = RollbackStatus.INCOMPLETE
+            elif self._compensations:
+                rollback = RollbackStatus.COMPLETE
+            else:
+                rollback = RollbackStatus.NOT_NEEDED
+        steps = tuple(self._results())
+        result = FlowResult(
+            name=self._flow.name,
+            run_id=self._run_id,
+            status=status,
+            error=error,
+            rollback=rollback,
+            steps=steps,
+            groups=self._groups,
+            compensations=tuple(sorted(self._compensations, key=_when)),
+            abandoned=tuple(step.name for step in steps if step.name in adrift),
+            started_at=self._clock.started_at,
+            duration=monotonic() - self._clock.origin,
+        )
+        hook = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}[status]
+        self._reporter.group = None
+        self._reporter.emit(f"on_flow_{hook}", error=error, result=result)
+        return result
+
+    def _results(self) -> Iterator[StepResult]:
+        """Yield the result of every step, in definition order; make those never reached."""
+        known = self._reporter.results
+        for node in self._nodes:
+            parallel = node if isinstance(node, Parallel) else None
+            skipped = []
+            for step in _steps(node):
+                if step.name in known:
+                    yield known[step.name]
+                    continue
+                result = StepResult(
+                    step.name, parallel and parallel.name, StepStatus.SKIPPED, None, None,
+                    0, 0.0, 0.0, 0.0, None, self._places.name(pool_of(step, parallel)), None,
+                )  # fmt: skip
+                skipped.append(result)
+                yield result
+            if parallel is not None and skipped:
+                self._groups[parallel.name] = GroupResult(
+                    parallel.name, StepStatus.SKIPPED, None, 0.0, tuple(skipped)
+                )
+
+
+def _is_to_be_undone(member: Member) -> bool:
+    """Tell whether a rollback compensates this member."""
+    if member.step.undo is None:
+        return False
+    if member.status is StepStatus.COMPLETED:
+        return True
+    return member.step.compensate_on == "started" and member.first_started is not None
+
+
+def _when(result: CompensationResult) -> tuple[bool, Any]:
+    """Sort compensations by their start, the skipped ones last."""
+    return (result.started_at is None, result.started_at or 0)
