@@ -20,6 +20,7 @@ import signal
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
@@ -45,13 +46,19 @@ _SENDS: Final = 3
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 
+def deliver_all(held: deque[Callable[[], None]]) -> None:
+    """Deliver results, in the order in which they came."""
+    while held:
+        held.popleft()()
+
+
 class Worker:
     """One worker process and this side of its pipe. Owned by one thread.
 
     `stop` and `kill` alone may be called from others.
     """
 
-    def __init__(self, initializer: bytes | None) -> None:
+    def __init__(self, initializer: bytes | None, held: deque[Callable[[], None]]) -> None:
         from multiprocessing import process as registry
         from multiprocessing.connection import Connection
 
@@ -87,6 +94,9 @@ class Worker:
         if self._pidfd is not None:
             self._poll.register(self._pidfd, select.POLLIN)
         self._channel = wire.Channel(ours.fileno(), self._wait)
+        self._linger = wire.lingering(ours.fileno())
+        #: Results that the owning thread has yet to deliver: before it sleeps at the latest.
+        self._held = held
         #: Guards `_ended`: no signal is sent to a pid that may already be somebody else's.
         self._lock = threading.Lock()
         self._ended = False
@@ -104,6 +114,10 @@ class Worker:
 
         A grandchild may hold the worker's end of the pipe open: its death is noticed all the same.
         """
+        if self._held:
+            self._linger()
+            if not self._poll.poll(0):
+                deliver_all(self._held)
         limit = None if self._pidfd is not None else 1000
         while True:
             events = self._poll.poll(limit)
@@ -375,7 +389,9 @@ class Stations:
         self.initializer = initializer
         self._max_tasks = max_tasks
         self._own = threading.local()
-        self.crew = Crew(limit, name, leave=self._leave, idle_seconds=idle_timeout)
+        self.crew = Crew(
+            limit, name, leave=self._leave, hand_over=self._hand_over, idle_seconds=idle_timeout
+        )
 
     def worker(self) -> Worker:
         """Return the calling thread's worker, a new one if need be."""
@@ -383,11 +399,31 @@ class Stations:
         if worker is not None and worker.tasks == self._max_tasks:
             worker.retire(_EXIT_SECONDS)
         if worker is None or worker.ended:
+            held = self._held()
+            deliver_all(held)  # starting a process takes a while
             initializer = None
             if self.initializer is not None:
                 initializer = wire.dump_function(self.initializer, "the initializer")
-            worker = self._own.worker = Worker(initializer)
+            worker = self._own.worker = Worker(initializer, held)
         return worker
+
+    def _held(self) -> deque[Callable[[], None]]:
+        """Return the results that the calling thread has yet to deliver."""
+        if not hasattr(self._own, "held"):
+            self._own.held = deque()
+        held: deque[Callable[[], None]] = self._own.held
+        return held
+
+    def _hand_over(self, deliver: Callable[[], None]) -> None:
+        """Deliver a result, or hold it back while there is more to do at once.
+
+        A result wakes who waits for it, and who is woken takes the interpreter's lock from this
+        thread: one by one, that costs more than a tiny task. See `Worker._wait`.
+        """
+        held = self._held()
+        held.append(deliver)
+        if self.crew.is_idle():
+            deliver_all(held)
 
     def give_up(self, worker: Worker) -> BaseException:
         """Break the pool: its workers cannot be initialised. Return the error for all work."""
@@ -400,6 +436,7 @@ class Stations:
 
     def _leave(self) -> None:
         """Let the worker of a thread that ends go."""
+        deliver_all(self._held())
         worker: Worker | None = getattr(self._own, "worker", None)
         if worker is not None:
             worker.retire(_EXIT_SECONDS)

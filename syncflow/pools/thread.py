@@ -95,6 +95,7 @@ class Crew:
         *,
         enter: Callable[[], None] | None = None,
         leave: Callable[[], None] | None = None,
+        hand_over: Callable[[Callable[[], None]], None] = lambda deliver: deliver(),
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._limit = limit
@@ -103,6 +104,8 @@ class Crew:
         self._enter = enter
         #: Called in each thread that ends.
         self._leave = leave
+        #: Called with what delivers the result of a job, once the thread counts as free.
+        self._hand_over = hand_over
         self._idle_seconds = idle_seconds
         self._names = itertools.count()
         self._reset()
@@ -191,7 +194,7 @@ class Crew:
                     if not abandoned:
                         self._outstanding -= 1
                 if deliver is not None:
-                    deliver()
+                    self._hand_over(deliver)
                     deliver = None
                 if abandoned:
                     return
@@ -212,6 +215,10 @@ class Crew:
                 return
         if recruit is not None:
             recruit.start()
+
+    def is_idle(self) -> bool:
+        """Tell whether no job is waiting for a thread."""
+        return self._jobs.empty()
 
     def break_(self, error: BaseException) -> None:
         """Refuse all work, now and later: workers cannot be initialised. Any thread."""

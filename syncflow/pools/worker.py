@@ -260,7 +260,8 @@ class _Worker:
         outcome = perform(body, context, timeout, on_start)
         # The order matters: once there is no task, an alarm that is still under way does nothing.
         self._task = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        if timeout is not None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         outcome.overdue = task.overdue
         return _packed(outcome, what)
 
@@ -358,7 +359,7 @@ def main(
     _die_with_parent(lifeline.fileno())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    channel = wire.Channel(pipe.fileno())
+    channel = wire.Channel(pipe.fileno(), wire.lingering(pipe.fileno()))
     try:
         if initializer is not None:
             function, args = wire.load(initializer, "the initializer")

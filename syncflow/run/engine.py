@@ -316,7 +316,7 @@ class Engine:
             if outcome.error is None:
                 if not (outcome.overdue or attempt.stopping is Verb.EXPIRE):
                     member.value, member.writes = outcome.value, outcome.writes
-                    return group.completed(index)
+                    return group.completed(index, outcome.ended_at - (outcome.started_at or 0.0))
                 # It returned after its time was up: done, but not on record as done.
                 self.adrift.add(attempt)
                 member.the_effect().arrive(attempt)

@@ -24,7 +24,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from syncflow import policy
 from syncflow.errors import GroupFailedError, StepCancelledError, StepTimeoutError
@@ -72,15 +72,35 @@ class InvalidEvent(RuntimeError):
 
 
 class Lane:
-    """Members that share one concurrency bound."""
+    """Members that share one concurrency bound.
 
-    __slots__ = ("bound", "ready", "running")
+    Args:
+        bound: Most members at a time.
+        eager: The pool itself keeps to the bound, so members may be queued there ahead of time.
+            While bodies are tiny that saves a round trip through the runner for each. A body that
+            is not ends it: what is queued is started whatever happens, and others may want a worker.
+    """
 
-    def __init__(self, bound: int) -> None:
+    __slots__ = ("ahead", "bound", "eager", "ready", "running")
+
+    #: Seconds; a body that takes no longer is tiny.
+    TINY: Final = 0.0005
+    #: Most members that are queued ahead.
+    MOST_AHEAD: Final = 32
+
+    def __init__(self, bound: int, eager: bool = False) -> None:
         self.bound = bound
+        self.eager = eager
+        #: Members that may be queued beyond the bound: one more for each tiny body in a row.
+        self.ahead = 0
         self.ready: deque[int] = deque()
-        #: Never above `bound`.
+        #: Members started or queued; never above `bound` and what `ahead` allowed.
         self.running = 0
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long a body took."""
+        if self.eager:
+            self.ahead = min(self.ahead + 1, self.MOST_AHEAD) if seconds <= self.TINY else 0
 
 
 class Group:
@@ -134,10 +154,11 @@ class Group:
 
     # --- what happened to one member ---------------------------------------------------------
 
-    def completed(self, member: int) -> list[Order]:
-        """Its body returned."""
+    def completed(self, member: int, seconds: float) -> list[Order]:
+        """Its body returned, after so many seconds."""
         orders: list[Order] = []
         self._release(member)
+        self._lanes[member].took(seconds)
         self._settle(member, _COMPLETED, None, orders)
         self._admit(self._lanes[member], orders)
         return orders
@@ -254,7 +275,7 @@ class Group:
 
     def _admit(self, lane: Lane, orders: list[Order]) -> None:
         """Start what the lane has room for."""
-        while lane.ready and lane.running < lane.bound and not self._closed:
+        while lane.ready and lane.running < lane.bound + lane.ahead and not self._closed:
             member = lane.ready.popleft()
             lane.running += 1
             self._phases[member] = _RUNNING

@@ -32,6 +32,10 @@ class Place:
         self.name = name
         self.bound = bound
 
+    def keeps_to(self, bound: int) -> bool:
+        """Tell whether the pool itself runs no more than so many bodies at a time."""
+        return False
+
     def start(self, attempt: Attempt) -> None:
         """Run the attempt as soon as there is a worker; never blocks.
 
@@ -91,6 +95,9 @@ class Processes(Place):
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, pool.max_workers)
         self._pool = pool
+
+    def keeps_to(self, bound: int) -> bool:
+        return bound >= self.bound
 
     def start(self, attempt: Attempt) -> None:
         from syncflow.run.remote import BodyJob

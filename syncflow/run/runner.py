@@ -292,10 +292,16 @@ class Runner:
 
     def _lanes(self, members: Sequence[Member], parallel: Parallel | None) -> list[Lane]:
         """Return the lane of each member: one for all when somebody said so, else one a place."""
-        bound = (parallel and parallel.max_concurrency) or self._flow.max_concurrency
-        if bound is not None:
-            return [Lane(bound)] * len(members)
-        lanes = {place: Lane(place.bound) for place in {member.place for member in members}}
+        said = (parallel and parallel.max_concurrency) or self._flow.max_concurrency
+        places = {member.place for member in members}
+        # A member that is queued ahead may start after another has failed: not with fail_fast.
+        patient = parallel is not None and not parallel.fail_fast
+        if said is not None:
+            eager = patient and all(place.keeps_to(said) for place in places)
+            return [Lane(said, eager and len(places) == 1)] * len(members)
+        lanes = {
+            place: Lane(place.bound, patient and place.keeps_to(place.bound)) for place in places
+        }
         return [lanes[member.place] for member in members]
 
     def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
