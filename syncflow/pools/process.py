@@ -510,10 +510,6 @@ class ProcessPool(Executor):
         self._stations.crew.start(job)
         return job.future
 
-    def start(self, job: RemoteJob) -> None:
-        """Run a job without a future: what a run uses."""
-        self._stations.crew.start(job)
-
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; see `concurrent.futures.Executor.shutdown`.
 

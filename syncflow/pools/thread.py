@@ -95,7 +95,7 @@ class Crew:
         *,
         enter: Callable[[], None] | None = None,
         leave: Callable[[], None] | None = None,
-        hand_over: Callable[[Callable[[], None]], None] = lambda deliver: deliver(),
+        hand_over: Callable[[Callable[[], None]], None] | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._limit = limit
@@ -104,7 +104,7 @@ class Crew:
         self._enter = enter
         #: Called in each thread that ends.
         self._leave = leave
-        #: Called with what delivers the result of a job, once the thread counts as free.
+        #: Takes over what delivers the result of a job, once the thread counts as free.
         self._hand_over = hand_over
         self._idle_seconds = idle_seconds
         self._names = itertools.count()
@@ -137,6 +137,8 @@ class Crew:
                 raise PoolClosedError("the pool was shut down: it takes no more work")
             self._outstanding += 1
             self._jobs.put(job)
+            if self._outstanding <= len(self._desks):
+                return
             recruit = self._recruit()
         if recruit is not None:
             recruit.start()
@@ -194,7 +196,10 @@ class Crew:
                     if not abandoned:
                         self._outstanding -= 1
                 if deliver is not None:
-                    self._hand_over(deliver)
+                    if self._hand_over is None:
+                        deliver()
+                    else:
+                        self._hand_over(deliver)
                     deliver = None
                 if abandoned:
                     return
@@ -323,13 +328,10 @@ class ThreadPool(Executor):
         """
         self._crew.shutdown(wait=wait, drop=cancel_futures)
 
-    def start(self, job: Job) -> None:
-        """Run a job without a future: what a run uses."""
-        self._crew.start(job)
-
-    def abandon(self, job: Job) -> None:
-        """Give up on a job that does not end: its thread takes no slot any more."""
-        self._crew.abandon(job)
+    @property
+    def crew(self) -> Crew:
+        """What a run hands its jobs to."""
+        return self._crew
 
 
 _shared: ThreadPool | None = None

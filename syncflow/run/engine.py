@@ -25,7 +25,7 @@ from syncflow.errors import (
 from syncflow.result import StepStatus
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.effects import Effect, LateFinish
-from syncflow.run.group import Group, Order, Verb
+from syncflow.run.group import DROP, EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.jobs import Attempt, Scope
 
 if TYPE_CHECKING:
@@ -167,11 +167,11 @@ class Engine:
     def _obey(self, orders: list[Order]) -> None:
         """Carry out orders, and those that come of them."""
         for verb, index, detail in orders:
-            if verb is Verb.START:
+            if verb is START:
                 orders += self._start(index)
-            elif verb is Verb.SETTLE:
+            elif verb is SETTLE:
                 self._settle(index, *detail)
-            elif verb is Verb.RETRY:
+            elif verb is RETRY:
                 self._rest(index, detail)
             else:
                 orders += self._end(index, verb, detail)
@@ -226,17 +226,17 @@ class Engine:
         attempt = member.attempt
         assert attempt is not None
         if attempt.revoke():
-            if verb is Verb.EXPIRE:
+            if verb is EXPIRE:
                 return self._group.failed(index, self._timed_out(attempt), started=False)
             return self._group.revoked(index, detail)
         attempt.stopping = verb
-        if verb is Verb.EXPIRE and not member.place.slow_to_end:
+        if verb is EXPIRE and not member.place.slow_to_end:
             orders = self._give_up(attempt)
             if not attempt.ended:
                 attempt.stopping = None  # its body ended first: that counts
             return orders
         member.place.interrupt(attempt)
-        if verb is not Verb.STOP or member.place.slow_to_end:
+        if verb is not STOP or member.place.slow_to_end:
             self._at(monotonic() + member.step.grace, self._give_up, attempt)
         return []
 
@@ -314,7 +314,7 @@ class Engine:
             member.worker = attempt.worker
         try:
             if outcome.error is None:
-                if not (outcome.overdue or attempt.stopping is Verb.EXPIRE):
+                if not (outcome.overdue or attempt.stopping is EXPIRE):
                     member.value, member.writes = outcome.value, outcome.writes
                     return group.completed(index, outcome.ended_at - (outcome.started_at or 0.0))
                 # It returned after its time was up: done, but not on record as done.
@@ -336,7 +336,7 @@ class Engine:
         if isinstance(raised, StepInterrupt) or (
             attempt.killed and isinstance(raised, WorkerCrashedError)
         ):
-            if attempt.stopping is Verb.EXPIRE or outcome.overdue:
+            if attempt.stopping is EXPIRE or outcome.overdue:
                 return self._timed_out(attempt)
             if attempt.stopping is not None or attempt.context._asked:
                 return StepCancelledError(name, self._reason())
@@ -370,7 +370,7 @@ class Engine:
     def _timed_out(self, attempt: Attempt) -> Exception:
         """Return the error of an attempt whose time, or whose group's time, is up."""
         timeout = attempt.step.timeout
-        if timeout is None or attempt.stopping is Verb.EXPIRE:
+        if timeout is None or attempt.stopping is EXPIRE:
             timeout = self._timeout
         assert timeout is not None
         number = self._group.attempts[attempt.member.index]
@@ -433,7 +433,7 @@ class Engine:
         if member.first_started is None:
             member.first_started = attempt.started_at
         member.worker = attempt.worker
-        if attempt.stopping is None or attempt.stopping is Verb.EXPIRE:
+        if attempt.stopping is None or attempt.stopping is EXPIRE:
             return self._group.failed(member.index, self._timed_out(attempt))
         name = attempt.context.step_name
         return self._group.cancelled(member.index, StepCancelledError(name, self._reason()))

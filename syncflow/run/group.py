@@ -33,7 +33,19 @@ from syncflow.result import StepStatus
 if TYPE_CHECKING:
     from syncflow.flow import Step
 
-__all__ = ["Group", "InvalidEvent", "Lane", "Order", "Verb"]
+__all__ = [
+    "DROP",
+    "EXPIRE",
+    "RETRY",
+    "SETTLE",
+    "START",
+    "STOP",
+    "Group",
+    "InvalidEvent",
+    "Lane",
+    "Order",
+    "Verb",
+]
 
 
 class Verb(enum.Enum):
@@ -48,7 +60,7 @@ class Verb(enum.Enum):
 
 
 #: Bound once: a class attribute costs more to look up than a global, a thousand times a group.
-_START, _RETRY, _STOP, _DROP, _EXPIRE, _SETTLE = Verb
+START, RETRY, STOP, DROP, EXPIRE, SETTLE = Verb
 _COMPLETED, _FAILED, _CANCELLED = StepStatus.COMPLETED, StepStatus.FAILED, StepStatus.CANCELLED
 
 
@@ -172,13 +184,13 @@ class Group:
         if started and not self._closed and self._retries(member, error):
             self._phases[member] = _RESTING
             self.errors[member] = error
-            orders.append((_RETRY, member, self._delay(member)))
+            orders.append((RETRY, member, self._delay(member)))
         else:
             self._settle(member, _FAILED, error, orders)
             if self._first_failed is None:
                 self._first_failed = member
                 if self._fail_fast:
-                    orders += self._close(_STOP, f"step {self.steps[member].name!r} failed")
+                    orders += self._close(STOP, f"step {self.steps[member].name!r} failed")
         self._admit(self._lanes[member], orders)
         return orders
 
@@ -217,7 +229,7 @@ class Group:
         if self._dropping:
             return []
         self._dropping = True
-        return self._close(_DROP, reason)
+        return self._close(DROP, reason)
 
     def time_up(self, timeout: float) -> list[Order]:
         """The group's time is up: what has not settled fails with `StepTimeoutError`."""
@@ -227,7 +239,7 @@ class Group:
         orders: list[Order] = []
         for member, phase in enumerate(self._phases):
             if phase is _RUNNING:
-                orders.append((_EXPIRE, member, None))
+                orders.append((EXPIRE, member, None))
             elif phase is not _SETTLED:
                 name, attempts = self.steps[member].name, self.attempts[member]
                 error = StepTimeoutError(name, timeout, attempts)
@@ -280,7 +292,7 @@ class Group:
             lane.running += 1
             self._phases[member] = _RUNNING
             self.attempts[member] += 1
-            orders.append((_START, member, None))
+            orders.append((START, member, None))
 
     def _settle(
         self, member: int, status: StepStatus, error: Exception | None, orders: list[Order]
@@ -289,7 +301,7 @@ class Group:
         self.statuses[member] = status
         self.errors[member] = error
         self.unsettled -= 1
-        orders.append((_SETTLE, member, (status, error)))
+        orders.append((SETTLE, member, (status, error)))
 
     def _settle_unstarted(self, member: int, reason: str, orders: list[Order]) -> None:
         """Settle a member that will not run (again): failed if it ever failed, else cancelled."""

@@ -74,16 +74,14 @@ class Threads(Place):
 
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, _THREADS_AT_A_TIME)
-        self._pool = pool
-
-    def start(self, attempt: Attempt) -> None:
-        self._pool.start(attempt)
+        self._crew = pool.crew
+        self.start = pool.crew.start  # an attempt is a job
 
     def give_up(self, attempt: Attempt) -> bool:
         if not attempt.abandon():
             return False
         attempt.context._ask()
-        self._pool.abandon(attempt)
+        self._crew.abandon(attempt)
         return True
 
 
@@ -94,7 +92,7 @@ class Processes(Place):
 
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, pool.max_workers)
-        self._pool = pool
+        self._stations = pool.stations
 
     def keeps_to(self, bound: int) -> bool:
         return bound >= self.bound
@@ -102,8 +100,8 @@ class Processes(Place):
     def start(self, attempt: Attempt) -> None:
         from syncflow.run.remote import BodyJob
 
-        attempt.job = BodyJob(self._pool.stations, attempt)
-        self._pool.start(attempt.job)
+        attempt.job = BodyJob(self._stations, attempt)
+        self._stations.crew.start(attempt.job)
 
     def started_at(self, attempt: Attempt) -> float | None:
         worker = attempt.job and attempt.job.worker

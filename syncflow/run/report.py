@@ -91,7 +91,7 @@ class Reporter(Watcher):
             member.queued,
             0.0 if started is None else member.settled_at - started,
             member.backoff,
-            self._clock.at(started),
+            None if started is None else self._clock.at(started),
             member.place.name,
             member.worker,
         )

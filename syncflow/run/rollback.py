@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import random
 from collections import ChainMap
-from datetime import datetime, timedelta
-from time import monotonic
+from datetime import UTC, datetime
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import Snapshot
@@ -27,15 +27,13 @@ logger = logging.getLogger("syncflow")
 class Clock:
     """Turns monotonic instants of one run into UTC: a clock that is set back changes nothing."""
 
-    def __init__(self, now: datetime) -> None:
-        self.started_at = now
+    def __init__(self) -> None:
         self.origin = monotonic()
+        self._offset = time() - self.origin
 
-    def at(self, instant: float | None) -> datetime | None:
+    def at(self, instant: float) -> datetime:
         """Return the UTC time of a monotonic instant."""
-        if instant is None:
-            return None
-        return self.started_at + timedelta(seconds=instant - self.origin)
+        return datetime.fromtimestamp(instant + self._offset, UTC)
 
 
 def undo_view(view: Snapshot, name: str, writes: dict[str, Any], value: Any) -> Snapshot:
@@ -85,7 +83,7 @@ def compensate(
         status=CompensationStatus.COMPLETED if completed else CompensationStatus.FAILED,
         error=member.error,
         attempts=member.attempts,
-        started_at=clock.at(member.first_started),
+        started_at=None if member.first_started is None else clock.at(member.first_started),
         duration=member.settled_at - (member.first_started or began),
         late=late,
     )

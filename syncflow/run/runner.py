@@ -11,7 +11,6 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from datetime import UTC, datetime
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -155,7 +154,7 @@ class Runner:
         self._guard = taken
         self._token = token
         self._timeout = timeout
-        self._clock = Clock(datetime.now(UTC))
+        self._clock = Clock()
         self._view = Snapshot(None, {}, {})
         self._reporter = Reporter(flow.name, run_id, flow.hooks, self._clock)
         desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
@@ -404,7 +403,7 @@ class Runner:
             groups=self._groups,
             compensations=tuple(sorted(self._compensations, key=_when)),
             abandoned=tuple(step.name for step in steps if step.name in adrift),
-            started_at=self._clock.started_at,
+            started_at=self._clock.at(self._clock.origin),
             duration=monotonic() - self._clock.origin,
         )
         hook = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}[status]
