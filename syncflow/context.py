@@ -8,7 +8,7 @@ them, so that an attempt that fails, is cancelled or abandoned leaves nothing be
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from contextvars import ContextVar
 from time import monotonic
 from types import MappingProxyType
@@ -44,7 +44,9 @@ def current_context() -> Context:
     try:
         return current.get()
     except LookupError:
-        raise LookupError("no step is running here: current_context() works inside a body") from None
+        raise LookupError(
+            "no step is running here: current_context() works inside a body"
+        ) from None
 
 
 class View(Protocol):
@@ -75,7 +77,10 @@ class Snapshot:
     __slots__ = ("blobs", "data", "input", "settled")
 
     def __init__(
-        self, input: Any, data: dict[str, Any] | Mapping[str, Any], settled: Mapping[str, StepResult]
+        self,
+        input: Any,
+        data: MutableMapping[str, Any],
+        settled: MutableMapping[str, StepResult],
     ) -> None:
         self.input = input
         #: The flow's state.
@@ -87,7 +92,7 @@ class Snapshot:
 
     @property
     def results(self) -> Mapping[str, StepResult]:
-        return MappingProxyType(self.settled)  # type: ignore[arg-type]
+        return MappingProxyType(self.settled)
 
     def state(self, key: str) -> Any:
         return self.data.get(key, MISSING)
@@ -345,4 +350,3 @@ class CancelToken:
 
     def _unsubscribe(self, callback: Callable[[], None]) -> None:
         self._callbacks.pop(id(callback), None)
-

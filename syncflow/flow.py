@@ -119,9 +119,7 @@ class Flow:
     @overload
     def step(self, name: Step) -> Flow: ...
     @overload
-    def step(
-        self, name: str, fn: Callable[..., Any], **options: Unpack[StepOptions]
-    ) -> Flow: ...
+    def step(self, name: str, fn: Callable[..., Any], **options: Unpack[StepOptions]) -> Flow: ...
     @overload
     def step(self, name: str, **options: Unpack[StepOptions]) -> Callable[[_F], _F]: ...
     def step(self, name: Any, fn: Any = MISSING, **options: Any) -> Any:
@@ -255,7 +253,7 @@ class Flow:
             TypeError: An argument has the wrong type; nothing has run.
             KeyboardInterrupt: Ctrl-C, after the rollback; its ``flow_result`` is the result.
         """
-        from syncflow.run.runner import run_flow  # a definition alone needs no engine
+        from syncflow.run.start import run_flow  # a definition alone needs no engine
 
         return run_flow(
             self, input, timeout=timeout, cancel=cancel, run_id=run_id, drain=drain, pools=pools

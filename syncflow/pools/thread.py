@@ -278,7 +278,7 @@ class ThreadPool(Executor):
     """Daemon threads that are reused and grow on demand; a complete `Executor`.
 
     A job that blocks for ever delays neither interpreter exit nor, without `max_workers`, any other
-    job. Work that is still pending when the interpreter exits is dropped: use `with`, or `shutdown`.
+    job. Work that is still pending when the interpreter exits is dropped: use `with` or `shutdown`.
 
     Args:
         max_workers: Most threads at a time (abandoned ones aside). `None`: as many as there are
@@ -300,7 +300,11 @@ class ThreadPool(Executor):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
     ) -> None:
-        limit = None if max_workers is None else count(max_workers, "max_workers", "ThreadPool", least=1)
+        limit = (
+            None
+            if max_workers is None
+            else count(max_workers, "max_workers", "ThreadPool", least=1)
+        )
         enter = None
         if initializer is not None:
             enter = partial(function(initializer, "initializer", "ThreadPool"), *initargs)

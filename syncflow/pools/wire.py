@@ -13,12 +13,22 @@ import pickle
 import select
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final
 
 from syncflow.errors import RemoteError, SerializationError
 
-__all__ = ["Channel", "Packed", "dump", "dump_function", "lingering", "load", "pack_error", "unpack_error"]
+__all__ = [
+    "Channel",
+    "Packed",
+    "dump",
+    "dump_function",
+    "lingering",
+    "load",
+    "pack_error",
+    "unpack_error",
+]
 
 _HEADER: Final = 8
 _CHUNK: Final = 1 << 16
@@ -99,8 +109,8 @@ class Channel:
         return bytes(frame)
 
 
-#: Seconds that either side looks for an answer before it goes to sleep. Being woken costs 25 to 30 µs
-#: on an idle core, more than a tiny task; so a stream of tiny tasks is served without sleeping.
+#: Seconds that either side looks for an answer before it goes to sleep. Being woken costs 25 to
+#: 30 µs on an idle core, more than a tiny task: a stream of those is served without sleeping.
 _LINGER: Final = 100e-6
 
 
@@ -211,10 +221,8 @@ def unpack_error(packed: Packed) -> BaseException:
     for blob, name, message, notes, *_ in links:
         error: Any = None
         if blob is not None:
-            try:
+            with suppress(SerializationError):
                 error = load(blob, "the error")
-            except SerializationError:
-                pass
         if not isinstance(error, BaseException):
             error = RemoteError(name, message, text)
         for note in notes:
@@ -225,7 +233,9 @@ def unpack_error(packed: Packed) -> BaseException:
         error.__cause__ = None if cause is None else errors[cause]
         error.__context__ = None if context is None else errors[context]
         error.__suppress_context__ = suppress
-    return errors[0]
+    error = errors[0]
+    assert isinstance(error, BaseException)
+    return error
 
 
 def format_error(error: BaseException) -> str:

@@ -9,7 +9,7 @@ Interrupting a body. The signal handler runs in the main thread, between any two
 whatever that is doing, so it raises `StepInterrupt` only where it can do no harm:
 
 - in the task that it is meant for: the page names it, and a deadline belongs to the task at hand;
-- inside the body (see `inside_body`): never in this loop, nor after the body has returned its value;
+- inside the body (see `inside_body`): not in this loop, nor after the body has returned its value;
 - not while the body talks to the parent (`_Link`): a frame is always whole;
 - once: a body that is already being interrupted is cleaning up.
 
@@ -27,6 +27,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from mmap import mmap
 from multiprocessing.connection import Connection
 from time import monotonic
@@ -313,10 +314,8 @@ def _packed(outcome: Outcome, what: str) -> tuple[Any, ...]:
 def _flush() -> None:
     """Show what the body has printed: this process may be killed before its buffers are full."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(AttributeError, OSError, ValueError):  # closed or replaced by a body
             stream.flush()
-        except (AttributeError, OSError, ValueError):
-            pass  # closed or replaced by the body
 
 
 def _die_with_parent(lifeline: int) -> None:

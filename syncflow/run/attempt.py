@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic
-from types import CodeType, FrameType, FunctionType
+from types import CodeType, FrameType
 from typing import Any, Final, TypeVar
 
 from syncflow.context import Context, current
 
 __all__ = ["Outcome", "call_body", "inside_body", "perform", "protected"]
 
-F = TypeVar("F", bound=FunctionType)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Outcome:

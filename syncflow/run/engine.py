@@ -1,9 +1,9 @@
 """Drive one group of steps to its end: carry out its orders, report to it what happens.
 
-An `Engine` belongs to one thread, which alone calls it. Everything that happens elsewhere arrives in
-its inbox: an ended `Attempt`, ``("began", attempt)``, a late finisher, `CANCEL`, `INTERRUPT`. Time is
-a heap of moments at which to have a look; a look that comes to nothing costs nothing, so no timer is
-ever taken back, and the cost of a settled step does not depend on how many there are.
+An `Engine` belongs to one thread, which alone calls it. Everything that happens elsewhere arrives
+in its inbox: an ended `Attempt`, ``("began", attempt)``, a late finisher, `CANCEL`, `INTERRUPT`.
+Time is a heap of moments at which to have a look; a look that comes to nothing costs nothing, so no
+timer is ever taken back, and the cost of a settled step does not depend on how many there are.
 """
 
 from __future__ import annotations
@@ -15,17 +15,12 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
-from syncflow.errors import (
-    BodyExitError,
-    StepCancelledError,
-    StepInterrupt,
-    StepTimeoutError,
-    WorkerCrashedError,
-)
+from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
-from syncflow.run.attempt import Outcome, perform
+from syncflow.run.attempt import perform
 from syncflow.run.effects import Effect, LateFinish
-from syncflow.run.group import DROP, EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
+from syncflow.run.failures import Terms, failure_of, noted, timed_out
+from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.jobs import Attempt, Scope
 
 if TYPE_CHECKING:
@@ -115,17 +110,20 @@ class Engine:
             shielded: Run whatever the token, the deadline and the first Ctrl-C say.
         """
         self._group, self._members, self._view, self._error = group, members, view, error
-        self._timeout, self._shielded = timeout, shielded
+        self._shielded = shielded
         now = monotonic()
-        self._group_deadline = None if timeout is None else now + timeout
+        group_deadline = None if timeout is None else now + timeout
+        run_deadline = None if shielded else self.deadline
+        self._terms = Terms(timeout, group_deadline, run_deadline, shielded)
+        #: The nearest of both.
+        self._limit = min(
+            (at for at in (group_deadline, run_deadline) if at is not None), default=None
+        )
         self._timers.clear()
-        self._limit: float | None = self._group_deadline
-        if timeout is not None:
-            self._at(now + timeout, self._group_time_up, timeout)
-        if self.deadline is not None and not shielded:
-            self._at(self.deadline, self._stop_group, TIMEOUT)
-            if self._limit is None or self.deadline < self._limit:
-                self._limit = self.deadline
+        if group_deadline is not None:
+            self._at(group_deadline, self._group_time_up, timeout)
+        if run_deadline is not None:
+            self._at(run_deadline, self._stop_group, TIMEOUT)
         for member in members:
             member.ready_at = now
         self._obey(group.begin())
@@ -190,7 +188,7 @@ class Engine:
         try:
             place.start(attempt)
         except Exception as error:  # the pool is closed or broken
-            return self._group.failed(index, self._noted(attempt, error), started=False)
+            return self._group.failed(index, noted(attempt, error, self._terms), started=False)
         if step.timeout is not None:
             slack = step.grace if place.slow_to_end else 0.0
             self._at(monotonic() + step.timeout + slack, self._attempt_time_up, attempt)
@@ -227,7 +225,7 @@ class Engine:
         assert attempt is not None
         if attempt.revoke():
             if verb is EXPIRE:
-                return self._group.failed(index, self._timed_out(attempt), started=False)
+                return self._group.failed(index, timed_out(attempt, self._terms), started=False)
             return self._group.revoked(index, detail)
         attempt.stopping = verb
         if verb is EXPIRE and not member.place.slow_to_end:
@@ -320,74 +318,22 @@ class Engine:
                 # It returned after its time was up: done, but not on record as done.
                 self.adrift.add(attempt)
                 member.the_effect().arrive(attempt)
-                return group.failed(index, self._timed_out(attempt))
-            error = self._failure(attempt, outcome)
+                return group.failed(index, timed_out(attempt, self._terms))
+            if isinstance(outcome.error, KeyboardInterrupt) and self.interrupted():
+                self._stop(INTERRUPT)
+                return group.cancelled(index, StepCancelledError(member.name, "Ctrl-C"))
+            error = failure_of(attempt, outcome, self._terms, self._reason())
             if isinstance(error, StepCancelledError):
                 return group.cancelled(index, error)
             started = outcome.started_at is not None
-            return group.failed(index, self._noted(attempt, error), started=started)
+            return group.failed(index, noted(attempt, error, self._terms), started=started)
         finally:
             # The frames of a failed inline body lead here: hold nothing that leads to its error.
-            outcome = error = attempt = member = None  # type: ignore[assignment]  # noqa: F841
-
-    def _failure(self, attempt: Attempt, outcome: Outcome) -> Exception:
-        """Return the error to put on record for a body that did not return."""
-        raised, name = outcome.error, attempt.context.step_name
-        if isinstance(raised, StepInterrupt) or (
-            attempt.killed and isinstance(raised, WorkerCrashedError)
-        ):
-            if attempt.stopping is EXPIRE or outcome.overdue:
-                return self._timed_out(attempt)
-            if attempt.stopping is not None or attempt.context._asked:
-                return StepCancelledError(name, self._reason())
-            # `ctx` raised it by itself when it saw a deadline pass, or the worker had to be killed.
-            if attempt.killed or self._overdue(attempt, outcome.ended_at):
-                return self._timed_out(attempt)
-            if self.deadline is not None and outcome.ended_at >= self.deadline:
-                return StepCancelledError(name, "the run's time is up")
-        if isinstance(raised, KeyboardInterrupt) and self.interrupted():
-            self._stop(INTERRUPT)
-            return StepCancelledError(name, "Ctrl-C")
-        if isinstance(raised, Exception):
-            return raised
-        assert raised is not None
-        exit_error = BodyExitError(f"step {name!r} raised {type(raised).__name__}")
-        exit_error.__cause__ = raised
-        return exit_error
-
-    def _overdue(self, attempt: Attempt, now: float) -> bool:
-        """Tell whether the attempt's or the group's time was up at `now`."""
-        started_at = attempt.outcome.started_at if attempt.outcome else None
-        timeout = attempt.step.timeout
-        if timeout is not None and started_at is not None and now >= started_at + timeout:
-            return True
-        return self._group_deadline is not None and now >= self._group_deadline
+            outcome = error = attempt = member = None  # type: ignore[assignment]
 
     def _reason(self) -> str | None:
         """Return why bodies were asked to stop."""
         return self.stopped.reason if self.stopped is not None else self._group.reason
-
-    def _timed_out(self, attempt: Attempt) -> Exception:
-        """Return the error of an attempt whose time, or whose group's time, is up."""
-        timeout = attempt.step.timeout
-        if timeout is None or attempt.stopping is EXPIRE:
-            timeout = self._timeout
-        assert timeout is not None
-        number = self._group.attempts[attempt.member.index]
-        return self._noted(attempt, StepTimeoutError(attempt.context.step_name, timeout, number))
-
-    def _noted(self, attempt: Attempt, error: Exception) -> Exception:
-        """Add to the error where it happened."""
-        context = attempt.context
-        note = (
-            f"step {context.step_name!r} of flow {context.flow_name!r}, "
-            f"attempt {context.attempt} of {attempt.step.retries + 1}"
-        )
-        if self._shielded:
-            note = f"compensation of {note}"
-        if note not in getattr(error, "__notes__", ()):
-            error.add_note(note)
-        return error
 
     # --- time --------------------------------------------------------------------------------
 
@@ -434,6 +380,6 @@ class Engine:
             member.first_started = attempt.started_at
         member.worker = attempt.worker
         if attempt.stopping is None or attempt.stopping is EXPIRE:
-            return self._group.failed(member.index, self._timed_out(attempt))
+            return self._group.failed(member.index, timed_out(attempt, self._terms))
         name = attempt.context.step_name
         return self._group.cancelled(member.index, StepCancelledError(name, self._reason()))

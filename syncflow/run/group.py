@@ -79,7 +79,7 @@ class _Phase(enum.Enum):
 _READY, _RUNNING, _RESTING, _SETTLED = _Phase
 
 
-class InvalidEvent(RuntimeError):
+class InvalidEvent(RuntimeError):  # noqa: N818
     """The driver reported what cannot have happened: a defect of syncflow, not of a flow."""
 
 
@@ -90,7 +90,7 @@ class Lane:
         bound: Most members at a time.
         eager: The pool itself keeps to the bound, so members may be queued there ahead of time.
             While bodies are tiny that saves a round trip through the runner for each. A body that
-            is not ends it: what is queued is started whatever happens, and others may want a worker.
+            is not ends it: other runs may want a worker, too.
     """
 
     __slots__ = ("ahead", "bound", "eager", "ready", "running")

@@ -23,7 +23,7 @@ from syncflow.context import Context
 from syncflow.run.attempt import Outcome, perform
 
 if TYPE_CHECKING:
-    from syncflow.pools.process import RemoteJob
+    from syncflow.pools.station import RemoteJob
     from syncflow.run.late import LateDesk
     from syncflow.run.member import Member
 
@@ -97,6 +97,11 @@ class Attempt:
     def revoke(self) -> bool:
         """Runner: take it back; true when its body never starts."""
         return self._claims.setdefault("start", _RUNNER) is _RUNNER
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether it was taken back."""
+        return self._claims.get("start") is _RUNNER
 
     def claim_end(self) -> bool:
         """Worker: does the outcome count?"""

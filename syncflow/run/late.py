@@ -60,7 +60,7 @@ class LateDesk:
 
     def undo_soon(self, attempt: Attempt) -> None:
         """Undo what the body has done, on a thread of the shared pool."""
-        shared_thread_pool().start(_UndoJob(self, attempt))
+        shared_thread_pool().crew.start(_UndoJob(self, attempt))
 
     def undo(self, attempt: Attempt) -> None:
         """Undo what the body has done, on this thread, with what it wrote and returned."""

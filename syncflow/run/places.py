@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
@@ -75,7 +75,9 @@ class Threads(Place):
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, _THREADS_AT_A_TIME)
         self._crew = pool.crew
-        self.start = pool.crew.start  # an attempt is a job
+
+    def start(self, attempt: Attempt) -> None:
+        self._crew.start(attempt)
 
     def give_up(self, attempt: Attempt) -> bool:
         if not attempt.abandon():
@@ -104,8 +106,10 @@ class Processes(Place):
         self._stations.crew.start(attempt.job)
 
     def started_at(self, attempt: Attempt) -> float | None:
-        worker = attempt.job and attempt.job.worker
-        return worker.page.started_at(attempt.job.task) if worker else None
+        job = attempt.job
+        if job is None or job.worker is None:
+            return None
+        return job.worker.page.started_at(job.task)
 
     def interrupt(self, attempt: Attempt) -> None:
         job = attempt.job
@@ -153,6 +157,6 @@ class Places:
         if isinstance(target, ThreadPool):
             return Threads(name, target)
         # Costs imports that a flow without process steps never pays.
-        from syncflow.pools.process import ProcessPool, shared_process_pool
+        from syncflow.pools.process import shared_process_pool
 
         return Processes(name, shared_process_pool() if target == "process" else target)

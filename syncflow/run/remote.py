@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import wire
-from syncflow.pools.process import RemoteJob, Stations, Worker, remote_error
+from syncflow.pools.handle import Worker
+from syncflow.pools.station import RemoteJob, Stations, remote_error
 from syncflow.run.attempt import Outcome
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class BodyJob(RemoteJob):
         return known[id(function)][1]
 
     def answer(self, kind: str, name: str) -> bytes:
-        view: Snapshot = self._attempt.context._view  # type: ignore[assignment]
-        blob = view.blobs.get((kind, name))
+        view: Snapshot = self._attempt.context._view  # type: ignore[assignment]  # ours are
+        blob: bytes | None = view.blobs.get((kind, name))
         if blob is not None:
             return blob
         value = view.read(kind, name)
@@ -89,7 +90,9 @@ class BodyJob(RemoteJob):
     def crashed(self, worker: Worker) -> Callable[[], None]:
         context, now = self._attempt.context, monotonic()
         error = worker.crash(context.step_name, context.attempt)
-        return self._deliver(Outcome(None, error, {}, worker.page.started_at(self.task) or now, now))
+        return self._deliver(
+            Outcome(None, error, {}, worker.page.started_at(self.task) or now, now)
+        )
 
     def refused(self, error: BaseException) -> Callable[[], None]:
         return self._deliver(Outcome.never_started(error))

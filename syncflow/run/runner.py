@@ -6,21 +6,16 @@ The thread that called `run` is the only writer of everything here. It waits in 
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextvars import copy_context
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from syncflow import policy
 from syncflow.context import CancelToken, Snapshot
-from syncflow.definition import Parallel, Step, checked_pools, pool_of
+from syncflow.definition import Parallel, Step, pool_of
 from syncflow.errors import (
-    DefinitionError,
-    DefinitionTypeError,
     FlowCancelledError,
     FlowTimeoutError,
     InputValidationError,
@@ -36,7 +31,7 @@ from syncflow.result import (
     StepResult,
     StepStatus,
 )
-from syncflow.run.attempt import call_body, protected
+from syncflow.run.attempt import call_body
 from syncflow.run.engine import CANCEL, INTERRUPT, TIMEOUT, Engine, Stop
 from syncflow.run.group import Group, Lane
 from syncflow.run.jobs import Scope
@@ -45,91 +40,16 @@ from syncflow.run.member import Member
 from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
 from syncflow.run.rollback import Clock, compensate, undo_view
-from syncflow.run.signals import Guard, guard, release
+from syncflow.run.signals import Guard
 
 if TYPE_CHECKING:
-    from datetime import timedelta
-
     from syncflow.flow import Flow
 
-__all__ = ["run_flow"]
-
-@protected
-def run_flow(
-    flow: Flow,
-    input: Any = None,
-    *,
-    timeout: float | timedelta | None = None,
-    cancel: CancelToken | None = None,
-    run_id: str | None = None,
-    drain: float | timedelta = 0.0,
-    pools: Mapping[str, str | Executor] | None = None,
-) -> FlowResult:
-    """Check the arguments and run; see `Flow.run`."""
-    where = f"flow {flow.name!r}: run"
-    if timeout is not None:
-        timeout = policy.seconds(timeout, "timeout", where, zero_ok=False)
-    if cancel is not None and not isinstance(cancel, CancelToken):
-        raise DefinitionTypeError(f"{where}: cancel must be a CancelToken, not {cancel!r}")
-    run_id = os.urandom(16).hex() if run_id is None else policy.name(run_id, "run_id", where)
-    drain = policy.seconds(drain, "drain", where)
-    nodes = flow.nodes
-    if not nodes:
-        raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
-    places = Places(_replaced(flow, nodes, pools, where))
-    inbox: SimpleQueue[Any] = SimpleQueue()
-    taken = guard(inbox, INTERRUPT)
-    result = None
-    try:
-        runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout)
-        try:
-            result = runner.run(input, drain)
-        finally:
-            runner.close()
-        if taken is not None:
-            # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
-            pressed = taken.count > 0
-            release(taken)
-            taken = None
-            if pressed:
-                raise KeyboardInterrupt
-        return result
-    except KeyboardInterrupt as interrupt:
-        if result is not None:
-            interrupt.flow_result = result  # type: ignore[attr-defined]
-        raise
-    finally:
-        if taken is not None:
-            release(taken)
+__all__ = ["Runner", "steps_of"]
 
 
-def _replaced(
-    flow: Flow,
-    nodes: Sequence[Step | Parallel],
-    pools: Mapping[str, str | Executor] | None,
-    where: str,
-) -> dict[str, str | Executor]:
-    """Return the flow's pools with the replacements for this run, checked against its steps."""
-    merged = dict(flow.pools)
-    if not pools:
-        return merged
-    merged.update(checked_pools(pools, where))
-    known = [*flow.pools, "thread", "process"]
-    for name in pools:
-        policy.choice(name, "a name in pools", where, known=known)
-    for node in nodes:
-        group = node if isinstance(node, Parallel) else None
-        for step in _steps(node):
-            if merged.get(pool_of(step, group), "") == "inline":  # type: ignore[call-overload]
-                if group is not None or step.timeout is not None:
-                    raise DefinitionError(
-                        f"{where}: pools maps {pool_of(step, group)!r} to 'inline', where step "
-                        f"{step.name!r} cannot run: it {'is in a group' if group else 'has a timeout'}"
-                    )
-    return merged
-
-
-def _steps(node: Step | Parallel) -> tuple[Step, ...]:
+def steps_of(node: Step | Parallel) -> tuple[Step, ...]:
+    """Return the members of a group, or the step that stands for itself."""
     return node.steps if isinstance(node, Parallel) else (node,)
 
 
@@ -222,25 +142,28 @@ class Runner:
         if cause is INTERRUPT:
             return Stop("Ctrl-C", FlowCancelledError("Ctrl-C"))
         assert self._token is not None
-        return Stop(self._token.reason or "the flow was cancelled", FlowCancelledError(self._token.reason))
+        reason = self._token.reason
+        return Stop(reason or "the flow was cancelled", FlowCancelledError(reason))
 
     # --- forward -----------------------------------------------------------------------------
 
-    def _validate(self, input: Any) -> Exception | None:
+    def _validate(self, given: Any) -> Exception | None:
         """Take the input; return the error when the flow does not accept it."""
         validate = self._flow.validate
         if validate is not None:
             try:
                 # Like a body: Ctrl-C may interrupt it.
-                input = call_body(getattr(validate, "validate_python", validate), input)
+                given = call_body(getattr(validate, "validate_python", validate), given)
             except Exception as refused:
-                error = InputValidationError(f"flow {self._flow.name!r}: the input is not valid: {refused}")
+                error = InputValidationError(
+                    f"flow {self._flow.name!r}: the input is not valid: {refused}"
+                )
                 error.__cause__ = refused
                 return error
             except KeyboardInterrupt:
                 if not self._interrupted():
                     raise
-        self._view.input = input
+        self._view.input = given
         return None
 
     def _walk(self) -> Exception | None:
@@ -259,7 +182,7 @@ class Runner:
     def _run_node(self, node: Step | Parallel) -> Exception | None:
         """Run one node and judge it; return its error."""
         parallel = node if isinstance(node, Parallel) else None
-        steps = _steps(node)
+        steps = steps_of(node)
         find = self._places.find
         members = [
             Member(index, step, find(pool_of(step, parallel)), step.name)
@@ -304,7 +227,7 @@ class Runner:
         return [lanes[member.place] for member in members]
 
     def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
-        """Let results be seen, and the writes of completed members take effect, unless they clash."""
+        """Show the results and, unless they clash, the writes of completed members to later nodes."""
         view = self._own_view()
         results = self._reporter.results
         writers: dict[str, str] = {}
@@ -329,7 +252,7 @@ class Runner:
 
     def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
         view.data.update(written)
-        # State may be changed in place by the next inline step: serialise it anew for the next node.
+        # An inline step may change a value in place: the next node has it serialised anew.
         view.blobs = {key: blob for key, blob in view.blobs.items() if key[0] != "state"}
 
     # --- back --------------------------------------------------------------------------------
@@ -417,13 +340,14 @@ class Runner:
         for node in self._nodes:
             parallel = node if isinstance(node, Parallel) else None
             skipped = []
-            for step in _steps(node):
+            for step in steps_of(node):
                 if step.name in known:
                     yield known[step.name]
                     continue
                 result = StepResult(
-                    step.name, parallel and parallel.name, StepStatus.SKIPPED, None, None,
-                    0, 0.0, 0.0, 0.0, None, self._places.name(pool_of(step, parallel)), None,
+                    step.name, None if parallel is None else parallel.name, StepStatus.SKIPPED,
+                    None, None, 0, 0.0, 0.0, 0.0, None,
+                    self._places.name(pool_of(step, parallel)), None,
                 )  # fmt: skip
                 skipped.append(result)
                 yield result

@@ -1,0 +1,262 @@
+"""The parent's side of one worker process: start it, talk to it, stop it, make sure that it is gone."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import select
+import signal
+import tempfile
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from syncflow.errors import WorkerCrashedError
+from syncflow.pools import wire
+
+if TYPE_CHECKING:
+    from syncflow.pools.station import RemoteJob
+
+__all__ = ["EXIT_SECONDS", "Worker", "deliver_all"]
+
+#: Seconds that an idle worker has to end by itself.
+EXIT_SECONDS: Final = 0.3
+
+#: Every worker that has not been reaped, for interpreter exit and fork.
+_live: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def deliver_all(held: deque[Callable[[], None]]) -> None:
+    """Deliver results, in the order in which they came."""
+    while held:
+        held.popleft()()
+
+
+class Worker:
+    """One worker process and this side of its pipe. Owned by one thread.
+
+    `stop` and `kill` alone may be called from others.
+    """
+
+    def __init__(self, initializer: bytes | None, held: deque[Callable[[], None]]) -> None:
+        from multiprocessing import process as registry
+        from multiprocessing.connection import Connection
+
+        from loky.backend import get_context
+
+        from syncflow.pools import worker
+
+        context = get_context("loky")
+        ours, theirs = context.Pipe(duplex=True)
+        lifeline, self._lifeline = os.pipe()
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(worker.Page.SIZE)
+            self.page = worker.Page(shared.fileno())
+            page = Connection(os.dup(shared.fileno()))
+            hangup = Connection(lifeline, writable=False)
+            process = context.Process(
+                target=worker.main,
+                args=(theirs, page, hangup, initializer),
+                name="syncflow-worker",
+                daemon=False,
+            )
+            process.start()
+        for end in (theirs, page, hangup):
+            end.close()
+        # multiprocessing would wait for it at interpreter exit, also in forked children.
+        registry._children.discard(process)  # type: ignore[attr-defined]
+        self.pid: int = process.pid
+        self._process = process
+        self._pipe = ours
+        self._poll = select.poll()
+        self._poll.register(ours.fileno(), select.POLLIN)
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        if self._pidfd is not None:
+            self._poll.register(self._pidfd, select.POLLIN)
+        self._channel = wire.Channel(ours.fileno(), self._wait)
+        self._linger = wire.lingering(ours.fileno())
+        #: Results that the owning thread has yet to deliver: before it sleeps at the latest.
+        self._held = held
+        #: Guards `_ended`: no signal is sent to a pid that may already be somebody else's.
+        self._lock = threading.Lock()
+        self._ended = False
+        #: The worker has started up and passed its initializer.
+        self.ready = False
+        #: What the initializer raised.
+        self.unfit: BaseException | None = None
+        #: The task that is on it, or 0. Guarded by the lock, so that a kill hits who it is for.
+        self._task = 0
+        self.tasks = 0
+        _live.add(self)
+
+    def _wait(self) -> None:
+        """Wait until the worker has said something. The kernel wakes this, also when it dies.
+
+        A grandchild may hold the worker's end of the pipe open: its death is noticed all the same.
+        """
+        if self._held:
+            self._linger()
+            if not self._poll.poll(0):
+                deliver_all(self._held)
+        limit = None if self._pidfd is not None else 1000
+        while True:
+            events = self._poll.poll(limit)
+            if any(fd != self._pidfd for fd, _ in events):
+                return
+            if events or self._process.exitcode is not None:
+                raise EOFError("the worker has died")
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task is on it."""
+        return self._task != 0
+
+    def next_task(self) -> int:
+        """Return a number for the next task, from 1."""
+        self.tasks += 1
+        return self.tasks
+
+    def exchange(self, request: bytes, job: RemoteJob) -> tuple[Any, ...] | None:
+        """Send the request of the newest task and return the reply.
+
+        `None` when the worker has died; `unfit` tells whether it ever could have served.
+        """
+        with self._lock:
+            self._task = self.tasks
+        try:
+            return self._exchange(request, job)
+        except (EOFError, OSError):
+            self.reap()
+            return None
+        finally:
+            with self._lock:
+                self._task = 0
+
+    def _exchange(self, request: bytes, job: RemoteJob) -> tuple[Any, ...] | None:
+        channel = self._channel
+        try:
+            channel.send(request)
+        except OSError:
+            pass  # it has closed the pipe: read what it had to say
+        while True:
+            reply: tuple[Any, ...] = pickle.loads(channel.receive())
+            match reply:
+                case ("done", *_):
+                    return reply
+                case ("read", kind, name):
+                    channel.send(job.answer(kind, name))
+                case ("began", now):
+                    job.began(now)
+                case ("ready",):
+                    self.ready = True
+                case ("unfit", error):
+                    self.unfit = wire.unpack_error(error)
+
+    def stop(self, task: int) -> None:
+        """Ask the body of `task` to stop; nothing happens when it is over. Any thread."""
+        with self._lock:
+            if not self._ended:
+                self.page.mark_stop(task)
+                os.kill(self.pid, signal.SIGALRM)
+
+    def kill(self, task: int) -> None:
+        """End the process at once, with all that it has started, if it is at `task`. Any thread."""
+        with self._lock:
+            if self._task == task and not self._ended:
+                self._kill_group()
+
+    def _kill_group(self) -> None:
+        """Kill the worker's process group, or the worker that has not made its group yet."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def reap(self) -> None:
+        """Make sure that the process and its children are gone, and free what it held."""
+        with self._lock:
+            if self._ended:
+                return
+            # Not reaped yet, so the pid is still its own: its children can be ended by its group.
+            self._kill_group()
+            self._ended = True
+        self._process.join()  # it has been killed: returns at once
+        self._close()
+
+    def retire(self, patience: float) -> None:
+        """Let the idle worker end by itself, and see to it that it does.
+
+        Args:
+            patience: Seconds that it has for it.
+        """
+        self.hang_up()
+        self.end_by(monotonic() + patience)
+
+    def hang_up(self) -> None:
+        """Close the pipe: an idle worker ends."""
+        self._pipe.close()
+
+    def end_by(self, deadline: float) -> None:
+        """Wait until the worker has ended, or end it at the deadline."""
+        with self._lock:  # reaping it frees its pid: nobody may signal that meanwhile
+            if not self._ended:
+                self._process.join(max(0.0, deadline - monotonic()))
+        self.reap()
+
+    def forget(self) -> None:
+        """Let go of a worker that belongs to the parent of this forked process."""
+        self._lock = threading.Lock()
+        if not self._ended:
+            self._ended = True
+            self._close()
+
+    def _close(self) -> None:
+        self._pipe.close()
+        os.close(self._lifeline)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._ended
+
+    def crash(self, step_name: str | None = None, attempt: int | None = None) -> WorkerCrashedError:
+        """Describe the death of this worker, once it is reaped."""
+        code = self._process.exitcode
+        name = None
+        if code is not None and code < 0:
+            known = -code in signal.valid_signals()
+            name = getattr(signal.Signals(-code), "name", None) if known else f"signal {-code}"
+        return WorkerCrashedError(self.pid, code, name, step_name, attempt)
+
+
+def _after_fork() -> None:
+    """A forked child has no workers, and must not hold the lifelines of its parent's."""
+    for worker in list(_live):
+        worker.forget()
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Leave no worker behind: ask idle ones to end, kill the others."""
+    workers = [worker for worker in list(_live) if not worker.ended]
+    for worker in workers:
+        if worker.busy:
+            worker.kill(worker.tasks)
+        else:
+            worker.hang_up()
+    deadline = monotonic() + EXIT_SECONDS
+    for worker in workers:
+        worker.end_by(deadline)
+
+
+os.register_at_fork(after_in_child=_after_fork)

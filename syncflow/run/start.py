@@ -1,0 +1,104 @@
+"""The way into a run: check the arguments of `Flow.run`, take SIGINT over, run, give it back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from syncflow import policy
+from syncflow.context import CancelToken
+from syncflow.definition import Parallel, Step, checked_pools, pool_of
+from syncflow.errors import DefinitionError, DefinitionTypeError
+from syncflow.run.attempt import protected
+from syncflow.run.engine import INTERRUPT
+from syncflow.run.places import Places
+from syncflow.run.runner import Runner, steps_of
+from syncflow.run.signals import guard, release
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from syncflow.flow import Flow
+    from syncflow.result import FlowResult
+
+__all__ = ["run_flow"]
+
+
+@protected
+def run_flow(
+    flow: Flow,
+    input: Any = None,
+    *,
+    timeout: float | timedelta | None = None,
+    cancel: CancelToken | None = None,
+    run_id: str | None = None,
+    drain: float | timedelta = 0.0,
+    pools: Mapping[str, str | Executor] | None = None,
+) -> FlowResult:
+    """Check the arguments and run; see `Flow.run`."""
+    where = f"flow {flow.name!r}: run"
+    if timeout is not None:
+        timeout = policy.seconds(timeout, "timeout", where, zero_ok=False)
+    if cancel is not None and not isinstance(cancel, CancelToken):
+        raise DefinitionTypeError(f"{where}: cancel must be a CancelToken, not {cancel!r}")
+    run_id = os.urandom(16).hex() if run_id is None else policy.name(run_id, "run_id", where)
+    drain = policy.seconds(drain, "drain", where)
+    nodes = flow.nodes
+    if not nodes:
+        raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
+    places = Places(_replaced(flow, nodes, pools, where))
+    inbox: SimpleQueue[Any] = SimpleQueue()
+    taken = guard(inbox, INTERRUPT)
+    result = None
+    try:
+        runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout)
+        try:
+            result = runner.run(input, drain)
+        finally:
+            runner.close()
+        if taken is not None:
+            # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
+            pressed = taken.count > 0
+            release(taken)
+            taken = None
+            if pressed:
+                raise KeyboardInterrupt
+        return result
+    except KeyboardInterrupt as interrupt:
+        if result is not None:
+            interrupt.flow_result = result  # type: ignore[attr-defined]
+        raise
+    finally:
+        if taken is not None:
+            release(taken)
+
+
+def _replaced(
+    flow: Flow,
+    nodes: Sequence[Step | Parallel],
+    pools: Mapping[str, str | Executor] | None,
+    where: str,
+) -> dict[str, str | Executor]:
+    """Return the flow's pools with the replacements for this run, checked against its steps."""
+    merged = dict(flow.pools)
+    if not pools:
+        return merged
+    merged.update(checked_pools(pools, where))
+    known = [*flow.pools, "thread", "process"]
+    for name in pools:
+        policy.choice(name, "a name in pools", where, known=known)
+    for node in nodes:
+        group = node if isinstance(node, Parallel) else None
+        for step in steps_of(node):
+            pool = pool_of(step, group)
+            if not isinstance(pool, str) or merged.get(pool) != "inline":
+                continue
+            if group is not None or step.timeout is not None:
+                raise DefinitionError(
+                    f"{where}: pools maps {pool!r} to 'inline', where step {step.name!r} cannot"
+                    f" run: it {'has a timeout' if group is None else 'is in a group'}"
+                )
+    return merged
