@@ -70,8 +70,8 @@ class View(Protocol):
 class Snapshot:
     """The view of bodies in this process, and what process bodies are answered from.
 
-    One snapshot serves a whole run: the runner alone changes it, between nodes, and replaces it by a
-    copy first while an abandoned body may still be reading the old one.
+    One snapshot serves a whole run: the runner alone changes it, between nodes, and replaces it by
+    a copy first while an abandoned body may still be reading the old one.
     """
 
     __slots__ = ("blobs", "data", "input", "settled")
@@ -87,7 +87,7 @@ class Snapshot:
         self.data = data
         #: The results of all steps of settled nodes.
         self.settled = settled
-        #: What process bodies have read, serialised: (kind, name) -> bytes. Any thread may add to it.
+        #: What process bodies have read, serialised: (kind, name) -> bytes. Any thread may add.
         self.blobs: dict[tuple[str, str], Any] = {}
 
     @property

@@ -1,4 +1,4 @@
-"""The parent's side of one worker process: start it, talk to it, stop it, make sure that it is gone."""
+"""The parent's side of one worker process: start it, talk to it, stop it, see to its end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,10 +139,8 @@ class Worker:
 
     def _exchange(self, request: bytes, job: RemoteJob) -> tuple[Any, ...] | None:
         channel = self._channel
-        try:
+        with suppress(OSError):  # it has closed the pipe: read what it had to say
             channel.send(request)
-        except OSError:
-            pass  # it has closed the pipe: read what it had to say
         while True:
             reply: tuple[Any, ...] = pickle.loads(channel.receive())
             match reply:
@@ -171,14 +170,9 @@ class Worker:
 
     def _kill_group(self) -> None:
         """Kill the worker's process group, or the worker that has not made its group yet."""
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
-        try:
-            os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                kill(self.pid, signal.SIGKILL)
 
     def reap(self) -> None:
         """Make sure that the process and its children are gone, and free what it held."""

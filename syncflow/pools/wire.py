@@ -229,10 +229,10 @@ def unpack_error(packed: Packed) -> BaseException:
             if note not in getattr(error, "__notes__", ()):
                 error.add_note(note)
         errors.append(error)
-    for error, (*_, cause, context, suppress) in zip(errors, links, strict=True):
+    for error, (*_, cause, context, hidden) in zip(errors, links, strict=True):
         error.__cause__ = None if cause is None else errors[cause]
         error.__context__ = None if context is None else errors[context]
-        error.__suppress_context__ = suppress
+        error.__suppress_context__ = hidden
     error = errors[0]
     assert isinstance(error, BaseException)
     return error

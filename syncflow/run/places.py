@@ -143,6 +143,15 @@ class Places:
         return place
 
     @staticmethod
+    def has(pool: Executor) -> bool:
+        """Tell whether steps can run on this executor."""
+        if isinstance(pool, ThreadPool):
+            return True
+        from syncflow.pools.process import ProcessPool
+
+        return isinstance(pool, ProcessPool)
+
+    @staticmethod
     def name(pool: str | Executor) -> str:
         """Return what results call a pool."""
         return pool if isinstance(pool, str) else type(pool).__name__

@@ -227,7 +227,7 @@ class Runner:
         return [lanes[member.place] for member in members]
 
     def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
-        """Show the results and, unless they clash, the writes of completed members to later nodes."""
+        """Show later nodes the results and, unless they clash, the writes of completed members."""
         view = self._own_view()
         results = self._reporter.results
         writers: dict[str, str] = {}
