@@ -1,1 +1,1 @@
-"""Measurements of syncflow beside what one would write without it."""
+"""Measure what syncflow costs, beside what one would write without it. Uses the public API only."""

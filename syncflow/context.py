@@ -309,7 +309,8 @@ class CancelToken:
     def __init__(self) -> None:
         #: Empty, or {"reason": the first reason}: `setdefault` decides who was first.
         self._verdict: dict[str, str | None] = {}
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        #: A dict for its atomic operations; the values mean nothing.
+        self._callbacks: dict[Callable[[], None], None] = {}
 
     def __repr__(self) -> str:
         return f"<CancelToken {'cancelled' if self.cancelled else 'open'}>"
@@ -336,7 +337,7 @@ class CancelToken:
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"CancelToken.cancel: reason is a string or None, not {reason!r}")
         self._verdict.setdefault("reason", reason)
-        for callback in list(self._callbacks.values()):
+        for callback in list(self._callbacks):
             callback()
 
     def _subscribe(self, callback: Callable[[], None]) -> None:
@@ -344,9 +345,9 @@ class CancelToken:
 
         Added before looked: a `cancel` in between calls it twice, never not at all.
         """
-        self._callbacks[id(callback)] = callback
+        self._callbacks[callback] = None
         if self.cancelled:
             callback()
 
     def _unsubscribe(self, callback: Callable[[], None]) -> None:
-        self._callbacks.pop(id(callback), None)
+        self._callbacks.pop(callback, None)

@@ -57,7 +57,7 @@ __all__ = [
 _Reduced = tuple[Callable[..., BaseException], tuple[Any, ...], dict[str, Any]]
 
 
-def _rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
+def rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
     """Make an instance without calling its ``__init__``; the fields follow as state."""
     error = cls.__new__(cls, *args)
     # OSError.__new__ leaves args to __init__ in classes that have their own, as ours do.
@@ -67,7 +67,7 @@ def _rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
 
 def _reduce(error: BaseException) -> _Reduced:
     """Take an error apart for pickle and copy; fields and notes live in its ``__dict__``."""
-    return _rebuild, (type(error), error.args), error.__dict__
+    return rebuild, (type(error), error.args), error.__dict__
 
 
 def _describe(error: object) -> str:

@@ -115,7 +115,7 @@ class FutureCall(RemoteJob):
         return self.future.set_running_or_notify_cancel()
 
     def request(self) -> tuple[Any, ...]:
-        return "call", self._what, wire.dump_function(self._call, self._what)
+        return "call", self._what, wire.dump_by_value(self._call, self._what)
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         _, value, error, *_ = reply
@@ -135,6 +135,7 @@ class FutureCall(RemoteJob):
 
 def _cancel(future: Future[Any]) -> None:
     future.cancel()
+    future.set_running_or_notify_cancel()  # tells who waits for it
 
 
 def remote_error(packed: wire.Packed, worker: Worker | None) -> BaseException:
@@ -177,7 +178,7 @@ class Stations:
             deliver_all(held)  # starting a process takes a while
             initializer = None
             if self.initializer is not None:
-                initializer = wire.dump_function(self.initializer, "the initializer")
+                initializer = wire.dump_by_value(self.initializer, "the initializer")
             worker = self._own.worker = Worker(initializer, held)
         return worker
 

@@ -15,6 +15,7 @@ Rules of this file:
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import threading
 import weakref
@@ -35,7 +36,16 @@ T = TypeVar("T")
 #: Seconds after which an idle thread ends.
 IDLE_SECONDS: Final = 60.0
 
+#: Seconds after which `shutdown` looks whether the thread it waits for was abandoned.
+_LOOK_AGAIN: Final = 0.5
+
 _pool_numbers = itertools.count()
+
+logger = logging.getLogger("syncflow")
+
+
+def _call(deliver: Callable[[], None]) -> None:
+    deliver()
 
 
 class Job(Protocol):
@@ -78,6 +88,7 @@ class FutureJob:
     def refuse(self, error: BaseException) -> None:
         if isinstance(error, PoolClosedError):
             self.future.cancel()
+            self.future.set_running_or_notify_cancel()  # tells who waits for it
         elif self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
@@ -108,6 +119,7 @@ class Crew:
         self._hand_over = hand_over
         self._idle_seconds = idle_seconds
         self._names = itertools.count()
+        self._closed = False
         self._reset()
         _crews.add(self)
 
@@ -120,7 +132,8 @@ class Crew:
         self._desks: dict[threading.Thread, list[Job | None]] = {}
         #: Jobs queued or running, but the abandoned ones. Above len(_desks) only at the limit.
         self._outstanding = 0
-        self._closed = False
+        #: Threads that nobody waits for any more.
+        self._abandoned: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._broken: BaseException | None = None
 
     def start(self, job: Job) -> None:
@@ -135,25 +148,29 @@ class Crew:
                 raise self._broken
             if self._closed:
                 raise PoolClosedError("the pool was shut down: it takes no more work")
+            if self._outstanding >= len(self._desks):
+                self._recruit()
             self._outstanding += 1
             self._jobs.put(job)
-            if self._outstanding <= len(self._desks):
-                return
-            recruit = self._recruit()
-        if recruit is not None:
-            recruit.start()
 
-    def _recruit(self) -> threading.Thread | None:
-        """Return a thread to start, when there are more jobs than threads. Holds the lock."""
-        if self._outstanding <= len(self._desks):
-            return None
+    def _recruit(self) -> None:
+        """Start one more thread, unless the limit is reached. Holds the lock.
+
+        Raises:
+            RuntimeError: the system has no thread to give, and the crew has none.
+        """
         if self._limit is not None and len(self._desks) >= self._limit:
-            return None
+            return
         thread = threading.Thread(
             target=self._serve, name=f"{self._name}-{next(self._names)}", daemon=True
         )
         self._desks[thread] = [None]
-        return thread
+        try:
+            thread.start()
+        except RuntimeError:
+            del self._desks[thread]
+            if not self._desks:
+                raise
 
     def _serve(self) -> None:
         """Run jobs until the crew has no more use for this thread."""
@@ -191,15 +208,16 @@ class Crew:
                 desk[0] = job
                 deliver = job.run()
                 with lock:
-                    desk[0] = job = None
+                    desk[0] = None
                     abandoned = me not in self._desks
                     if not abandoned:
                         self._outstanding -= 1
+                job = None  # outside the lock: what dies with it may call anything
                 if deliver is not None:
-                    if self._hand_over is None:
-                        deliver()
-                    else:
-                        self._hand_over(deliver)
+                    try:
+                        (self._hand_over or _call)(deliver)
+                    except BaseException:
+                        logger.exception("a callback of a future raised")
                     deliver = None
                 if abandoned:
                     return
@@ -213,13 +231,11 @@ class Crew:
             for thread, desk in self._desks.items():
                 if desk[0] is job:
                     del self._desks[thread]
+                    self._abandoned.add(thread)
                     self._outstanding -= 1
-                    recruit = self._recruit()
-                    break
-            else:
-                return
-        if recruit is not None:
-            recruit.start()
+                    if self._outstanding > len(self._desks):
+                        self._recruit()
+                    return
 
     def is_idle(self) -> bool:
         """Tell whether no job is waiting for a thread."""
@@ -266,8 +282,11 @@ class Crew:
         threads = self.close(drop=drop)
         if wait:
             for thread in threads:
-                if thread is not threading.current_thread():
-                    thread.join()  # ended by the None that `close` put into the queue for it
+                # Ended by the None that `close` put into the queue for it, or abandoned meanwhile.
+                while thread is not threading.current_thread() and thread.is_alive():
+                    if thread in self._abandoned:
+                        break
+                    thread.join(_LOOK_AGAIN)
 
 
 #: Every crew of this process, for the fork handler.
@@ -283,7 +302,7 @@ class ThreadPool(Executor):
     Args:
         max_workers: Most threads at a time (abandoned ones aside). `None`: as many as there are
             jobs at a time.
-        thread_name_prefix: Default `syncflow-thread`.
+        thread_name_prefix: Default: `syncflow-pool` and a number.
         initializer: Called with `initargs` in each new thread. When it raises, pending and later
             work fails with `concurrent.futures.thread.BrokenThreadPool`.
         initargs: Arguments of `initializer`.

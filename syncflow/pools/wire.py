@@ -13,17 +13,17 @@ import pickle
 import select
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
+from types import FunctionType
 from typing import Any, Final
 
-from syncflow.errors import RemoteError, SerializationError
+from syncflow.errors import RemoteError, SerializationError, rebuild
 
 __all__ = [
     "Channel",
     "Packed",
     "dump",
-    "dump_function",
+    "dump_by_value",
     "lingering",
     "load",
     "pack_error",
@@ -128,7 +128,7 @@ def lingering(fd: int) -> Callable[[], None]:
 
 
 def dump(value: Any, what: str) -> bytes:
-    """Serialise a value.
+    """Serialise a value that a worker sends to its parent.
 
     Args:
         value: Anything.
@@ -140,25 +140,21 @@ def dump(value: Any, what: str) -> bytes:
     try:
         return pickle.dumps(value, protocol=5)
     except Exception:
-        # Lambdas, closures and classes of __main__ are what cloudpickle is for.
-        return _dump_by_value(value, what)
+        # Lambdas, closures and classes of the parent's __main__ are what cloudpickle is for.
+        return dump_by_value(value, what)
     except BaseException as error:
         raise SerializationError(what, _describe(error)) from error
 
 
-def dump_function(function: Any, what: str) -> bytes:
-    """Serialise a function, so that a process that cannot import its module can still call it.
+def dump_by_value(value: Any, what: str) -> bytes:
+    """Serialise a function or value that a parent sends to a worker.
 
-    Unlike `dump`, this never tries plain pickle first: it would succeed for a function of
+    Unlike `dump`, this never tries plain pickle first. That would succeed for what is defined in
     `__main__`, by a name that the worker does not have.
 
     Raises:
-        SerializationError: it cannot be pickled.
+        SerializationError: it cannot be pickled, whatever it raised while trying.
     """
-    return _dump_by_value(function, what)
-
-
-def _dump_by_value(value: Any, what: str) -> bytes:
     import cloudpickle
 
     try:
@@ -191,27 +187,53 @@ def pack_error(error: BaseException) -> Packed:
     """Take an error apart, with its notes, its chain of causes and its traceback as text."""
     found = [error]
     for link in found:  # grows while it is walked
-        found += [
-            linked
-            for linked in (link.__cause__, link.__context__)
-            if linked is not None and not any(linked is known for known in found)
-        ]
+        for linked in (link.__cause__, link.__context__):
+            if linked is not None and not any(linked is known for known in found):
+                found.append(linked)
 
     def position(linked: BaseException | None) -> int | None:
         return next((at for at, known in enumerate(found) if known is linked), None)
 
-    links: list[_Link] = []
-    for link in found:
-        try:
-            blob = dump(link, "the error")
-        except SerializationError:
-            blob = None
-        links.append((
-            blob, type(link).__qualname__, _message(link),
-            [str(note) for note in getattr(link, "__notes__", ())],
+    links: list[_Link] = [
+        (
+            _dump_error(link), type(link).__qualname__, text_of(link), _notes(link),
             position(link.__cause__), position(link.__context__), link.__suppress_context__,
-        ))  # fmt: skip
+        )
+        for link in found
+    ]  # fmt: skip
     return links, format_error(error)
+
+
+def _dump_error(error: BaseException) -> bytes | None:
+    """Pickle an error alone; `None` when it cannot be.
+
+    An error whose class has an `__init__` of its own is sent as class, arguments and attributes:
+    pickle would call that `__init__` with the arguments of the message.
+    """
+    kind = type(error)
+    own_init = isinstance(kind.__init__, FunctionType)
+    standard = kind.__reduce__ is BaseException.__reduce__
+    parts = (kind, error.args, error.__dict__) if own_init and standard else error
+    try:
+        return dump(parts, "the error")
+    except SerializationError:
+        return None
+
+
+def _load_error(blob: bytes | None, message: str) -> BaseException | None:
+    """Rebuild an error; `None` when that fails, or what comes of it is not what was sent."""
+    if blob is None:
+        return None
+    try:
+        error = load(blob, "the error")
+        if isinstance(error, tuple):
+            kind, args, attributes = error
+            error = rebuild(kind, args)
+            error.__dict__.update(attributes)
+    except BaseException:
+        return None
+    right = isinstance(error, BaseException) and text_of(error) == message
+    return error if right else None
 
 
 def unpack_error(packed: Packed) -> BaseException:
@@ -219,40 +241,39 @@ def unpack_error(packed: Packed) -> BaseException:
     links, text = packed
     errors = []
     for blob, name, message, notes, *_ in links:
-        error: Any = None
-        if blob is not None:
-            with suppress(SerializationError):
-                error = load(blob, "the error")
-        if not isinstance(error, BaseException):
-            error = RemoteError(name, message, text)
-        for note in notes:
-            if note not in getattr(error, "__notes__", ()):
-                error.add_note(note)
+        error = _load_error(blob, message) or RemoteError(name, message, text)
+        if notes:
+            error.__notes__ = notes
         errors.append(error)
     for error, (*_, cause, context, hidden) in zip(errors, links, strict=True):
         error.__cause__ = None if cause is None else errors[cause]
         error.__context__ = None if context is None else errors[context]
         error.__suppress_context__ = hidden
-    error = errors[0]
-    assert isinstance(error, BaseException)
-    return error
+    return errors[0]
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Return the notes of an error, whatever somebody has put there."""
+    notes = getattr(error, "__notes__", ())
+    return [text_of(note) for note in notes] if isinstance(notes, (list, tuple)) else []
 
 
 def format_error(error: BaseException) -> str:
     """Format an error with its traceback; never raises."""
     try:
         return "".join(traceback.format_exception(error)).rstrip()
-    except Exception:
+    except BaseException:
         trace = "".join(traceback.format_tb(error.__traceback__))
         return f"Traceback (most recent call last):\n{trace}{_describe(error)}"
 
 
-def _message(error: BaseException) -> str:
+def text_of(thing: object) -> str:
+    """Return `str(thing)`; never raises."""
     try:
-        return str(error)
-    except Exception:
-        return "<its message cannot be shown>"
+        return str(thing)
+    except BaseException:
+        return f"<a {type(thing).__name__} that cannot be shown>"
 
 
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {_message(error)}"
+    return f"{type(error).__name__}: {text_of(error)}"

@@ -130,6 +130,22 @@ class Engine:
         while group.unsettled:
             self._obey(self._next())
 
+    def cancel(self) -> None:
+        """Hear of the token. Any thread, also when the run is over."""
+        self.inbox.put(CANCEL)
+        inline = self.inline
+        if inline is not None:
+            inline._ask()
+
+    def close(self) -> None:
+        """Let go of what the run has made: the frames of a failed inline body lead here."""
+        nothing: Any = None
+        self._group = self._members = self._view = self._error = self.inline = nothing
+        self.watcher = self.explain = self.interrupted = self.stopped = nothing
+        self._timers.clear()
+        self.adrift.clear()
+        self.finished_late.clear()
+
     def look(self) -> None:
         """Between groups: take note of what has arrived. Only late finishers are running."""
         while not self.inbox.empty():
@@ -176,6 +192,8 @@ class Engine:
 
     def _start(self, index: int) -> list[Order]:
         """Start the next attempt of a member."""
+        if self._group.closed:  # by what another order of the same batch has led to
+            return self._group.revoked(index, self._reason() or "")
         member, scope = self._members[index], self.scope
         step, place = member.step, member.place
         number = self._group.attempts[index]
@@ -222,8 +240,10 @@ class Engine:
         """Make a running body end: STOP, DROP or EXPIRE."""
         member = self._members[index]
         attempt = member.attempt
-        assert attempt is not None
+        if attempt is None:
+            return []  # settled by what another order of the same batch has led to
         if attempt.revoke():
+            attempt.ended = True
             if verb is EXPIRE:
                 return self._group.failed(index, timed_out(attempt, self._terms), started=False)
             return self._group.revoked(index, detail)

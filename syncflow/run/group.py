@@ -13,9 +13,10 @@ A member is always in exactly one phase::
 Rules:
 
 - READY members start in declaration order, retries first, as many as their lane has room for.
-- `stop` and `time_up` settle every member that is not RUNNING and order the RUNNING ones to stop;
-  from then on nothing starts and nothing is retried. The first of them decides; later ones change
-  nothing, but that a `stop` may still hurry bodies that only `fail_fast` has asked to stop.
+- `fail_fast`, `stop` and `time_up` close the group: they settle every member that is not RUNNING
+  and order the RUNNING ones to stop; from then on nothing starts and nothing is retried.
+- The first of `stop` and `time_up` decides what becomes of the RUNNING ones; the other changes
+  nothing. Either may hurry bodies that only `fail_fast` has asked to stop.
 - An event that a member's phase does not allow raises `InvalidEvent` and changes nothing.
 """
 
@@ -150,9 +151,11 @@ class Group:
         #: Why members were asked to stop.
         self.reason: str | None = None
         #: Nothing starts any more.
-        self._closed = False
-        #: Whether running bodies are given up on after their grace.
-        self._dropping = False
+        self.closed = False
+        #: `stop` or `time_up` has decided.
+        self._decided = False
+        #: It was `stop`.
+        self._stopped = False
         self._first_failed: int | None = None
 
     def begin(self) -> list[Order]:
@@ -181,16 +184,14 @@ class Group:
         self._release(member)
         if not started:
             self.attempts[member] -= 1
-        if started and not self._closed and self._retries(member, error):
+        if started and not self.closed and self._retries(member, error):
             self._phases[member] = _RESTING
             self.errors[member] = error
             orders.append((RETRY, member, self._delay(member)))
         else:
             self._settle(member, _FAILED, error, orders)
-            if self._first_failed is None:
-                self._first_failed = member
-                if self._fail_fast:
-                    orders += self._close(STOP, f"step {self.steps[member].name!r} failed")
+            if self._fail_fast and not self.closed:
+                orders += self._close(STOP, f"step {self.steps[member].name!r} failed")
         self._admit(self._lanes[member], orders)
         return orders
 
@@ -226,16 +227,16 @@ class Group:
 
     def stop(self, reason: str) -> list[Order]:
         """The run is asked to stop: give running bodies their grace, then give up on them."""
-        if self._dropping:
+        if self._decided:
             return []
-        self._dropping = True
+        self._decided = self._stopped = True
         return self._close(DROP, reason)
 
     def time_up(self, timeout: float) -> list[Order]:
         """The group's time is up: what has not settled fails with `StepTimeoutError`."""
-        if self._closed:
+        if self._decided:
             return []
-        self._closed = True
+        self._decided = self.closed = True
         orders: list[Order] = []
         for member, phase in enumerate(self._phases):
             if phase is _RUNNING:
@@ -259,7 +260,7 @@ class Group:
             raise InvalidEvent(f"judged with {self.unsettled} members unsettled")
         if self._fail_fast and self._first_failed is not None:
             return _FAILED, self.errors[self._first_failed]
-        if self._dropping and _CANCELLED in self.statuses:
+        if self._stopped and _CANCELLED in self.statuses:
             return _CANCELLED, None
         completed = self.statuses.count(_COMPLETED)
         if completed >= self._min_success:
@@ -287,7 +288,7 @@ class Group:
 
     def _admit(self, lane: Lane, orders: list[Order]) -> None:
         """Start what the lane has room for."""
-        while lane.ready and lane.running < lane.bound + lane.ahead and not self._closed:
+        while lane.ready and lane.running < lane.bound + lane.ahead and not self.closed:
             member = lane.ready.popleft()
             lane.running += 1
             self._phases[member] = _RUNNING
@@ -297,6 +298,8 @@ class Group:
     def _settle(
         self, member: int, status: StepStatus, error: Exception | None, orders: list[Order]
     ) -> None:
+        if status is _FAILED and self._first_failed is None:
+            self._first_failed = member
         self._phases[member] = _SETTLED
         self.statuses[member] = status
         self.errors[member] = error
@@ -308,15 +311,13 @@ class Group:
         last = self.errors[member]
         if last is not None:
             self._settle(member, _FAILED, last, orders)
-            if self._first_failed is None:
-                self._first_failed = member
         else:
             error = StepCancelledError(self.steps[member].name, reason)
             self._settle(member, _CANCELLED, error, orders)
 
     def _close(self, verb: Verb, reason: str) -> list[Order]:
         """Start nothing any more: settle who does not run, order the others to stop."""
-        self._closed = True
+        self.closed = True
         self.reason = reason
         orders: list[Order] = []
         for member, phase in enumerate(self._phases):

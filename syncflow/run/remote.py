@@ -47,7 +47,7 @@ class BodyJob(RemoteJob):
         function, known = self._attempt.step.fn, self._attempt.scope.functions
         if id(function) not in known:
             what = f"the function of step {self._attempt.context.step_name!r}"
-            known[id(function)] = (function, wire.dump_function(function, what))
+            known[id(function)] = (function, wire.dump_by_value(function, what))
         return known[id(function)][1]
 
     def answer(self, kind: str, name: str) -> bytes:
@@ -62,7 +62,7 @@ class BodyJob(RemoteJob):
             kind, f"the {kind} of step {name!r}"
         )
         try:
-            blob = pickle.dumps(("value", wire.dump(value, what)))
+            blob = pickle.dumps(("value", wire.dump_by_value(value, what)))
         except SerializationError as error:
             return pickle.dumps(("refused", (error.what, error.reason)))
         if kind != "names":

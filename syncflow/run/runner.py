@@ -32,7 +32,7 @@ from syncflow.result import (
     StepStatus,
 )
 from syncflow.run.attempt import call_body
-from syncflow.run.engine import CANCEL, INTERRUPT, TIMEOUT, Engine, Stop
+from syncflow.run.engine import INTERRUPT, TIMEOUT, Engine, Stop
 from syncflow.run.group import Group, Lane
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
@@ -92,7 +92,7 @@ class Runner:
     def run(self, input: Any, drain: float) -> FlowResult:
         """Run the flow to its end. Once."""
         if self._token is not None:
-            self._token._subscribe(self._on_cancel)
+            self._token._subscribe(self._engine.cancel)
         try:
             self._reporter.view = self._view
             self._reporter.emit("on_flow_start")
@@ -107,24 +107,17 @@ class Runner:
             self._engine.look()
         finally:
             if self._token is not None:
-                self._token._unsubscribe(self._on_cancel)
+                self._token._unsubscribe(self._engine.cancel)
         return self._finish(error)
 
     def close(self) -> None:
         """Let go of everything: the frames of a failed body lead here, and must lead no further."""
-        self._engine.__dict__.clear()
+        self._engine.close()
         self._reporter.results = {}
         self._reporter.view = Snapshot(None, {}, {})
         self.__dict__.clear()
 
     # --- stopping ----------------------------------------------------------------------------
-
-    def _on_cancel(self) -> None:
-        """Hear of the token. Any thread."""
-        self._engine.inbox.put(CANCEL)
-        inline = self._engine.inline
-        if inline is not None:
-            inline._ask()
 
     def _interrupted(self) -> bool:
         """Tell whether Ctrl-C was pressed during this run."""

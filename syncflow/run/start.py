@@ -89,7 +89,8 @@ def _named_pools(
     for name, pool in (*flow.pools.items(), *pools.items()):
         yield f"pool {name!r}", pool
     for node in nodes:
-        yield f"group {node.name!r}", node.pool
+        if isinstance(node, Parallel):
+            yield f"group {node.name!r}", node.pool
         for step in steps_of(node):
             yield f"step {step.name!r}", step.pool
             if step.undo is not None:
