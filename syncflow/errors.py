@@ -31,6 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor
+from contextlib import suppress
 from typing import Any
 
 __all__ = [
@@ -68,6 +69,13 @@ def rebuild(cls: type[BaseException], args: tuple[Any, ...]) -> BaseException:
 def _reduce(error: BaseException) -> _Reduced:
     """Take an error apart for pickle and copy; fields and notes live in its ``__dict__``."""
     return rebuild, (type(error), error.args), error.__dict__
+
+
+def annotate(error: BaseException, note: str) -> None:
+    """Add a note, once; do without when the error's class takes no attributes."""
+    if note not in getattr(error, "__notes__", ()):
+        with suppress(Exception):
+            error.add_note(note)
 
 
 def _describe(error: object) -> str:

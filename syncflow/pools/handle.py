@@ -78,7 +78,9 @@ class Worker:
         self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
         if self._pidfd is not None:
             self._poll.register(self._pidfd, select.POLLIN)
-        self._channel = wire.Channel(ours.fileno(), self._wait)
+        # Not blocking, so that a write to a dead worker whose child holds the pipe open can end.
+        os.set_blocking(ours.fileno(), False)
+        self._channel = wire.Channel(ours.fileno(), self._wait, self._wait_for_room)
         self._linger = wire.lingering(ours.fileno())
         #: Results that the owning thread has yet to deliver: before it sleeps at the latest.
         self._held = held
@@ -103,31 +105,47 @@ class Worker:
             self._linger()
             if not self._poll.poll(0):
                 deliver_all(self._held)
+        self._wait_for(select.POLLIN)
+
+    def _wait_for_room(self) -> None:
+        """Wait until the pipe takes more."""
+        deliver_all(self._held)
+        self._poll.modify(self._pipe.fileno(), select.POLLOUT)
+        try:
+            self._wait_for(select.POLLOUT)
+        finally:
+            self._poll.modify(self._pipe.fileno(), select.POLLIN)
+
+    def _wait_for(self, event: int) -> None:
+        """Wait until the pipe is ready, or the worker has died."""
         limit = None if self._pidfd is not None else 1000
         while True:
-            events = self._poll.poll(limit)
-            if any(fd != self._pidfd for fd, _ in events):
-                return
-            if events or self._process.exitcode is not None:
+            happened = dict(self._poll.poll(limit))
+            ready = happened.pop(self._pipe.fileno(), 0)
+            if ready and event == select.POLLIN:
+                return  # what it wrote before it died is still to be read
+            if happened or (self._pidfd is None and self._process.exitcode is not None):
                 raise EOFError("the worker has died")
+            if ready:
+                return
 
     @property
     def busy(self) -> bool:
         """Whether a task is on it."""
         return self._task != 0
 
-    def next_task(self) -> int:
-        """Return a number for the next task, from 1."""
-        self.tasks += 1
+    def begin(self) -> int:
+        """Begin a task: return its number, from 1."""
+        with self._lock:
+            self.tasks += 1
+            self._task = self.tasks
         return self.tasks
 
     def exchange(self, request: bytes, job: RemoteJob) -> tuple[Any, ...] | None:
-        """Send the request of the newest task and return the reply.
+        """Send the request of the task that has begun and return the reply; the task is over then.
 
         `None` when the worker has died; `unfit` tells whether it ever could have served.
         """
-        with self._lock:
-            self._task = self.tasks
         try:
             return self._exchange(request, job)
         except (EOFError, OSError):
@@ -152,15 +170,23 @@ class Worker:
                     job.began(now)
                 case ("ready",):
                     self.ready = True
+                    if self.page.stop() == self.tasks:
+                        self.stop(self.tasks)  # asked meanwhile: see there
                 case ("unfit", error):
                     self.unfit = wire.unpack_error(error)
 
     def stop(self, task: int) -> None:
-        """Ask the body of `task` to stop; nothing happens when it is over. Any thread."""
+        """Ask the body of `task` to stop; nothing happens when it is over. Any thread.
+
+        A worker that is not ready has no handler for the signal yet. The mark is set before
+        `ready` is looked at here, and looked at after `ready` is set there: one of the two sends
+        the signal.
+        """
         with self._lock:
             if not self._ended:
                 self.page.mark_stop(task)
-                os.kill(self.pid, signal.SIGALRM)
+                if self.ready:
+                    os.kill(self.pid, signal.SIGALRM)
 
     def kill(self, task: int) -> None:
         """End the process at once, with all that it has started, if it is at `task`. Any thread."""

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from time import monotonic
 from typing import Any, Final
 
-from syncflow.errors import PoolClosedError
+from syncflow.errors import PoolClosedError, annotate
 from syncflow.pools import wire
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
 from syncflow.pools.thread import Crew
@@ -28,13 +29,18 @@ _SENDS: Final = 3
 class RemoteJob:
     """A job that runs in a worker process."""
 
-    __slots__ = ("stations", "task", "worker")
+    __slots__ = ("_assigned_at", "_killed", "_lock", "_stopped", "stations", "task", "worker")
 
     def __init__(self, stations: Stations) -> None:
         self.stations = stations
-        #: Where it runs, once it does; read by other threads.
+        #: Guards all that follows: who asks for a stop or a kill either finds the worker, or is
+        #: found out about when there is one. Taken before a worker's own lock.
+        self._lock = threading.Lock()
         self.worker: Worker | None = None
         self.task = 0
+        self._assigned_at = 0.0
+        self._stopped = False
+        self._killed = False
 
     # --- what a kind of job says -----------------------------------------------------------
 
@@ -78,21 +84,66 @@ class RemoteJob:
         try:
             details = self.request()
             for _ in range(_SENDS):
-                worker = self.worker = self.stations.worker()
-                task = self.task = worker.next_task()
-                reply = worker.exchange(pickle.dumps((task, *details), protocol=5), self)
+                worker = self.stations.worker()
+                if not self._assign(worker):
+                    break
+                reply = worker.exchange(pickle.dumps((self.task, *details), protocol=5), self)
                 if reply is not None:
                     return self.done(reply)
-                if worker.page.received() == task:
+                if worker.page.received() == self.task:
                     return self.crashed(worker)
+                if self._killed:
+                    break
                 if not worker.ready and self.stations.initializer is not None:
                     return self.refused(self.stations.give_up(worker))
                 # It was killed while idle: nothing of the task has happened. Send it again.
-            return self.crashed(worker)
+            return self.refused(worker.crash())
         except BaseException as error:
             return self.refused(error)
         finally:
             del self
+
+    def _assign(self, worker: Worker) -> bool:
+        """Let the task begin on a worker; false when it was killed before."""
+        with self._lock:
+            if self._killed:
+                return False
+            self.worker, self.task = worker, worker.begin()
+            self._assigned_at = monotonic()
+            if self._stopped:
+                worker.stop(self.task)
+            return True
+
+    def stop(self) -> None:
+        """Ask the body to stop, wherever it is. Any thread."""
+        with self._lock:
+            self._stopped = True
+            if self.worker is not None:
+                self.worker.stop(self.task)
+
+    def kill(self) -> None:
+        """End the body, wherever it is: it never starts, or its worker dies. Any thread."""
+        with self._lock:
+            self._killed = True
+            if self.worker is not None:
+                self.worker.kill(self.task)
+
+    def started_at(self) -> float | None:
+        """Return the monotonic instant at which the body started; `None`: not yet. Any thread."""
+        with self._lock:
+            return None if self.worker is None else self.worker.page.started_at(self.task)
+
+    def unstick(self, patience: float) -> None:
+        """Replace a worker that has not taken the task over within `patience` seconds. Any thread.
+
+        It is stopped, say. One that has, but has not started the body yet, is importing.
+        """
+        with self._lock:
+            worker = self.worker
+            if worker is None or not worker.ready or worker.page.received() == self.task:
+                return
+            if monotonic() >= self._assigned_at + patience:
+                worker.kill(self.task)
 
     def refuse(self, error: BaseException) -> None:
         deliver = self.refused(error)
@@ -142,7 +193,7 @@ def remote_error(packed: wire.Packed, worker: Worker | None) -> BaseException:
     """Rebuild the error of a body, with a note that shows the traceback in the worker."""
     error = wire.unpack_error(packed)
     pid = None if worker is None else worker.pid
-    error.add_note(f"in worker process {pid}:\n{packed[1]}")
+    annotate(error, f"in worker process {pid}:\n{packed[1]}")
     return error
 
 
@@ -165,7 +216,12 @@ class Stations:
         self._max_tasks = max_tasks
         self._own = threading.local()
         self.crew = Crew(
-            limit, name, leave=self._leave, hand_over=self._hand_over, idle_seconds=idle_timeout
+            limit,
+            name,
+            leave=self._leave,
+            hand_over=self._hand_over,
+            before_sleep=lambda: deliver_all(self._held()),
+            idle_seconds=idle_timeout,
         )
 
     def worker(self) -> Worker:

@@ -107,6 +107,7 @@ class Crew:
         enter: Callable[[], None] | None = None,
         leave: Callable[[], None] | None = None,
         hand_over: Callable[[Callable[[], None]], None] | None = None,
+        before_sleep: Callable[[], None] | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._limit = limit
@@ -117,6 +118,8 @@ class Crew:
         self._leave = leave
         #: Takes over what delivers the result of a job, once the thread counts as free.
         self._hand_over = hand_over
+        #: Called in a thread that finds no job and is about to wait for one.
+        self._before_sleep = before_sleep
         self._idle_seconds = idle_seconds
         self._names = itertools.count()
         self._closed = False
@@ -190,10 +193,18 @@ class Crew:
             return
         # Anything put into the queue wakes this; the time limit is what ends an idle thread.
         get, lock, idle_seconds = self._jobs.get, self._lock, self._idle_seconds
+        before_sleep = self._before_sleep
         try:
             while True:
                 try:
-                    job = get(timeout=idle_seconds)
+                    if before_sleep is not None:
+                        try:
+                            job = get(block=False)
+                        except Empty:
+                            before_sleep()
+                            job = get(timeout=idle_seconds)
+                    else:
+                        job = get(timeout=idle_seconds)
                 except Empty:
                     with lock:
                         # Safe: with more threads than jobs, each queued job has another thread.

@@ -13,6 +13,7 @@ import pickle
 import select
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from types import FunctionType
 from typing import Any, Final
@@ -40,13 +41,20 @@ class Channel:
     Args:
         fd: A connected stream socket; stays the caller's.
         wait: Called before each read; returns when there is something to read, raises to give up.
+        wait_for_room: The same for writing, when `fd` does not block and has no room.
     """
 
-    __slots__ = ("_fd", "_received", "_wait")
+    __slots__ = ("_fd", "_received", "_wait", "_wait_for_room")
 
-    def __init__(self, fd: int, wait: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        wait: Callable[[], None] | None = None,
+        wait_for_room: Callable[[], None] | None = None,
+    ) -> None:
         self._fd = fd
         self._wait = wait
+        self._wait_for_room = wait_for_room
         #: Read, but not yet taken: the frames after the one that was asked for.
         self._received = b""
 
@@ -64,11 +72,14 @@ class Channel:
             self._write(payload)
 
     def _write(self, data: bytes) -> None:
-        written = os.write(self._fd, data)
-        if written < len(data):
-            view = memoryview(data)
-            while written < len(data):
-                written += os.write(self._fd, view[written:])
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self._fd, view) :]
+            except BlockingIOError:
+                if self._wait_for_room is None:
+                    raise
+                self._wait_for_room()
 
     def receive(self) -> bytes:
         """Return the next frame.
@@ -236,19 +247,25 @@ def _load_error(blob: bytes | None, message: str) -> BaseException | None:
     return error if right else None
 
 
+_CAUSE: Any = BaseException.__cause__
+_CONTEXT: Any = BaseException.__context__
+_HIDDEN: Any = BaseException.__suppress_context__
+
+
 def unpack_error(packed: Packed) -> BaseException:
     """Rebuild an error, with a `RemoteError` for what cannot be rebuilt; never raises."""
     links, text = packed
     errors = []
     for blob, name, message, notes, *_ in links:
         error = _load_error(blob, message) or RemoteError(name, message, text)
-        if notes:
+        with suppress(Exception):
             error.__notes__ = notes
         errors.append(error)
     for error, (*_, cause, context, hidden) in zip(errors, links, strict=True):
-        error.__cause__ = None if cause is None else errors[cause]
-        error.__context__ = None if context is None else errors[context]
-        error.__suppress_context__ = hidden
+        # By way of the base class: no error class can refuse that.
+        _CAUSE.__set__(error, None if cause is None else errors[cause])
+        _CONTEXT.__set__(error, None if context is None else errors[context])
+        _HIDDEN.__set__(error, hidden)
     return errors[0]
 
 

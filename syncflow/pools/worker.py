@@ -104,6 +104,12 @@ class _Link:
         self._talking: set[int] = set()
         #: What this body has read: its own copy.
         self._read: dict[tuple[str, str], Any] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """End the talk when the body is over: threads that it left behind get an error."""
+        with self._lock:  # a question that is under way is answered first
+            self._closed = True
 
     @property
     def talking(self) -> bool:
@@ -129,12 +135,15 @@ class _Link:
 
         Raises:
             SerializationError: it exists, and cannot be sent or rebuilt.
+            RuntimeError: the body is over.
         """
         if (kind, name) not in self._read:
             me = threading.get_ident()
             self._talking.add(me)
             try:
                 with self._lock:
+                    if self._closed:
+                        raise RuntimeError("the body that this context belongs to is over")
                     self._channel.send(pickle.dumps(("read", kind, name)))
                     answer, detail = pickle.loads(self._channel.receive())
             finally:
@@ -189,6 +198,7 @@ class _Worker:
         #: The body that may be interrupted; None between bodies.
         self._task: _Task | None = None
         self._handler = self._on_alarm
+        signal.signal(signal.SIGALRM, self._handler)
 
     def serve(self) -> None:
         while True:
@@ -263,6 +273,7 @@ class _Worker:
         self._task = None
         if timeout is not None:
             signal.setitimer(signal.ITIMER_REAL, 0)
+        link.close()
         outcome.overdue = task.overdue
         return _packed(outcome, what)
 
@@ -355,8 +366,9 @@ def main(
         lifeline: Carries the descriptor that hangs up when the parent dies.
         initializer: `(function, args)`, serialised, or `None`.
     """
-    _die_with_parent(lifeline.fileno())
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # until there is a handler
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    _die_with_parent(lifeline.fileno())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     channel = wire.Channel(pipe.fileno(), wire.lingering(pipe.fileno()))
     try:
@@ -366,5 +378,6 @@ def main(
     except BaseException as error:
         channel.send(pickle.dumps(("unfit", wire.pack_error(error))))
         return
+    worker = _Worker(channel, Page(page.fileno()))
     channel.send(pickle.dumps(("ready",)))
-    _Worker(channel, Page(page.fileno())).serve()
+    worker.serve()

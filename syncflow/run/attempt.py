@@ -123,4 +123,4 @@ def _strip(error: BaseException) -> None:
     """Let the traceback start at the body: users did not write the two frames above it."""
     trace = error.__traceback__
     body = trace and trace.tb_next and trace.tb_next.tb_next
-    error.__traceback__ = body or trace
+    error.with_traceback(body or trace)  # unlike an assignment, no error class can refuse this

@@ -379,6 +379,8 @@ class Engine:
         assert step.timeout is not None
         allowed = step.timeout + (step.grace if place.slow_to_end else 0.0)
         started_at = place.started_at(attempt)
+        if started_at is None:
+            place.unstick(attempt, allowed)
         due = (now if started_at is None else started_at) + allowed
         if due > now:
             self._at(due, self._attempt_time_up, attempt)

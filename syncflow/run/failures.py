@@ -10,6 +10,7 @@ from syncflow.errors import (
     StepInterrupt,
     StepTimeoutError,
     WorkerCrashedError,
+    annotate,
 )
 from syncflow.run.attempt import Outcome
 from syncflow.run.group import EXPIRE
@@ -87,6 +88,5 @@ def noted(attempt: Attempt, error: Exception, terms: Terms) -> Exception:
     )
     if terms.compensation:
         note = f"compensation of {note}"
-    if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+    annotate(error, note)
     return error

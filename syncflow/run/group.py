@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from syncflow import policy
-from syncflow.errors import GroupFailedError, StepCancelledError, StepTimeoutError
+from syncflow.errors import GroupFailedError, StepCancelledError, StepTimeoutError, annotate
 from syncflow.result import StepStatus
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Lane:
             is not ends it: other runs may want a worker, too.
     """
 
-    __slots__ = ("ahead", "bound", "eager", "ready", "running")
+    __slots__ = ("ahead", "bound", "eager", "ready", "retries", "running")
 
     #: Seconds; a body that takes no longer is tiny.
     TINY: Final = 0.0005
@@ -106,7 +106,10 @@ class Lane:
         self.eager = eager
         #: Members that may be queued beyond the bound: one more for each tiny body in a row.
         self.ahead = 0
+        #: Members that have not started, in declaration order; members to be retried, in that of
+        #: the end of their delays.
         self.ready: deque[int] = deque()
+        self.retries: deque[int] = deque()
         #: Members started or queued; never above `bound` and what `ahead` allowed.
         self.running = 0
 
@@ -219,7 +222,7 @@ class Group:
         self._phases[member] = _READY
         orders: list[Order] = []
         lane = self._lanes[member]
-        lane.ready.appendleft(member)
+        lane.retries.append(member)
         self._admit(lane, orders)
         return orders
 
@@ -288,8 +291,11 @@ class Group:
 
     def _admit(self, lane: Lane, orders: list[Order]) -> None:
         """Start what the lane has room for."""
-        while lane.ready and lane.running < lane.bound + lane.ahead and not self.closed:
-            member = lane.ready.popleft()
+        while lane.running < lane.bound + lane.ahead and not self.closed:
+            queue = lane.retries or lane.ready
+            if not queue:
+                return
+            member = queue.popleft()
             lane.running += 1
             self._phases[member] = _RUNNING
             self.attempts[member] += 1
@@ -335,7 +341,7 @@ class Group:
         try:
             return policy.accepts(step.retry_on, error)
         except Exception as broken:
-            error.add_note(f"not retried: retry_on of step {step.name!r} raised {broken!r}")
+            annotate(error, f"not retried: retry_on of step {step.name!r} raised {broken!r}")
             return False
 
     def _delay(self, member: int) -> float:

@@ -115,6 +115,7 @@ class Attempt:
         """Run the body on the calling thread; see `Job`."""
         if not self.claim_start():
             return None
+        outcome = None
         try:
             scope = self.scope
             self.started_at = monotonic()

@@ -52,6 +52,9 @@ class Place:
         """Ask the body to stop, as far as it can be reached."""
         attempt.context._ask()
 
+    def unstick(self, attempt: Attempt, patience: float) -> None:
+        """See to it that the attempt is not waiting for a worker that does not respond."""
+
     def give_up(self, attempt: Attempt) -> bool:
         """Abandon or kill the body. True: abandoned; nothing more will be heard from it.
 
@@ -106,22 +109,21 @@ class Processes(Place):
         self._stations.crew.start(attempt.job)
 
     def started_at(self, attempt: Attempt) -> float | None:
-        job = attempt.job
-        if job is None or job.worker is None:
-            return None
-        return job.worker.page.started_at(job.task)
+        return None if attempt.job is None else attempt.job.started_at()
 
     def interrupt(self, attempt: Attempt) -> None:
-        job = attempt.job
-        if job is not None and job.worker is not None:
-            job.worker.stop(job.task)
+        if attempt.job is not None:
+            attempt.job.stop()
 
     def give_up(self, attempt: Attempt) -> bool:
-        job = attempt.job
-        if job is not None and job.worker is not None:
+        if attempt.job is not None:
             attempt.killed = True
-            job.worker.kill(job.task)
+            attempt.job.kill()
         return False
+
+    def unstick(self, attempt: Attempt, patience: float) -> None:
+        if attempt.job is not None:
+            attempt.job.unstick(patience)
 
 
 class Places:

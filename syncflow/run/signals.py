@@ -16,7 +16,7 @@ from typing import Any
 
 from syncflow.run.attempt import inside_body
 
-__all__ = ["Guard", "guard"]
+__all__ = ["Guard", "guard", "release"]
 
 #: The guards of the runs in progress in the main thread, the innermost last. Main thread only.
 _guards: list[Guard] = []
@@ -60,20 +60,32 @@ def guard(inbox: SimpleQueue[Any], message: Any) -> Guard | None:
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler and handler is not _on_sigint:
         return None
+    if handler is signal.default_int_handler:
+        _guards.clear()  # no run holds SIGINT
     taken = Guard(inbox, message)
     _guards.append(taken)
-    # From here on the handler finds the guard; before, Python's own raised as ever.
-    signal.signal(signal.SIGINT, _on_sigint)
+    try:
+        # From when this takes effect, the handler finds the guard. It may raise before.
+        signal.signal(signal.SIGINT, _on_sigint)
+    except BaseException:
+        _guards.remove(taken)
+        raise
     return taken
 
 
 def release(taken: Guard) -> None:
-    """Give SIGINT back. A Ctrl-C of this run is one of the run around it, too."""
+    """Give SIGINT back. A Ctrl-C of this run is one of the run around it, too. Idempotent.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed in the moment in which Python's handler was back.
+    """
+    if taken not in _guards:
+        return
+    if _guards[0] is taken:
+        # Until this takes effect the handler finds the guard; from then on it is not called.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     _guards.remove(taken)
-    if _guards:
+    if _guards and taken.count:
         outer = _guards[-1]
         outer.count += taken.count
-        if taken.count:
-            outer._inbox.put(outer._message)
-    else:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        outer._inbox.put(outer._message)
