@@ -292,7 +292,7 @@ class Engine:
                 return []
         else:
             message = inbox.get()
-        return self._take(message)
+        return self._ended(message) if type(message) is Attempt else self._take(message)
 
     def _take(self, message: Any) -> list[Order]:
         """Report a message to the group."""

@@ -114,9 +114,8 @@ class Lane:
         self.running = 0
 
     def took(self, seconds: float) -> None:
-        """Take note of how long a body took."""
-        if self.eager:
-            self.ahead = min(self.ahead + 1, self.MOST_AHEAD) if seconds <= self.TINY else 0
+        """Take note of how long a body of an eager lane took."""
+        self.ahead = min(self.ahead + 1, self.MOST_AHEAD) if seconds <= self.TINY else 0
 
 
 class Group:
@@ -176,7 +175,9 @@ class Group:
         """Its body returned, after so many seconds."""
         orders: list[Order] = []
         self._release(member)
-        self._lanes[member].took(seconds)
+        lane = self._lanes[member]
+        if lane.eager:
+            lane.took(seconds)
         self._settle(member, _COMPLETED, None, orders)
         self._admit(self._lanes[member], orders)
         return orders

@@ -245,8 +245,8 @@ class Runner:
 
     def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
         view.data.update(written)
-        # An inline step may change a value in place: the next node has it serialised anew.
-        view.blobs = {key: blob for key, blob in view.blobs.items() if key[0] != "state"}
+        # Serialised once a node, no longer: the next one may change a value in place.
+        view.blobs = {}
 
     # --- back --------------------------------------------------------------------------------
 
