@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from syncflow.errors import WorkerCrashedError
+from syncflow.errors import WorkerCrashedError, annotate
 from syncflow.pools import wire
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Worker:
                     if self.page.stop() == self.tasks:
                         self.stop(self.tasks)  # asked meanwhile: see there
                 case ("unfit", error):
-                    self.unfit = wire.unpack_error(error)
+                    self.unfit = self.rebuilt(error)
 
     def stop(self, task: int) -> None:
         """Ask the body of `task` to stop; nothing happens when it is over. Any thread.
@@ -240,6 +240,8 @@ class Worker:
 
     def _close(self) -> None:
         self._pipe.close()
+        self._channel.close()
+        self.page.freeze()
         os.close(self._lifeline)
         if self._pidfd is not None:
             os.close(self._pidfd)
@@ -248,6 +250,12 @@ class Worker:
     def ended(self) -> bool:
         """Whether the process is gone."""
         return self._ended
+
+    def rebuilt(self, packed: wire.Packed) -> BaseException:
+        """Rebuild an error that the worker sent, with a note that shows its traceback there."""
+        error = wire.unpack_error(packed)
+        annotate(error, f"in worker process {self.pid}:\n{packed[1]}")
+        return error
 
     def crash(self, step_name: str | None = None, attempt: int | None = None) -> WorkerCrashedError:
         """Describe the death of this worker, once it is reaped."""

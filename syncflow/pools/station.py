@@ -15,12 +15,12 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from syncflow.errors import PoolClosedError, annotate
+from syncflow.errors import PoolClosedError
 from syncflow.pools import wire
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
 from syncflow.pools.thread import Crew
 
-__all__ = ["FutureCall", "RemoteJob", "Stations", "remote_error"]
+__all__ = ["FutureCall", "RemoteJob", "Stations"]
 
 #: How often a task is sent while its workers die before they have received it.
 _SENDS: Final = 3
@@ -171,7 +171,8 @@ class FutureCall(RemoteJob):
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         _, value, error, *_ = reply
         if error is not None:
-            return self.refused(remote_error(error, self.worker))
+            assert self.worker is not None
+            return self.refused(self.worker.rebuilt(error))
         result = None if value is None else wire.load(value, f"the value of {self._what}")
         return partial(self.future.set_result, result)
 
@@ -187,14 +188,6 @@ class FutureCall(RemoteJob):
 def _cancel(future: Future[Any]) -> None:
     future.cancel()
     future.set_running_or_notify_cancel()  # tells who waits for it
-
-
-def remote_error(packed: wire.Packed, worker: Worker | None) -> BaseException:
-    """Rebuild the error of a body, with a note that shows the traceback in the worker."""
-    error = wire.unpack_error(packed)
-    pid = None if worker is None else worker.pid
-    annotate(error, f"in worker process {pid}:\n{packed[1]}")
-    return error
 
 
 class Stations:

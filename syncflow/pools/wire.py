@@ -27,6 +27,7 @@ __all__ = [
     "dump_by_value",
     "lingering",
     "load",
+    "name_of",
     "pack_error",
     "unpack_error",
 ]
@@ -57,6 +58,10 @@ class Channel:
         self._wait_for_room = wait_for_room
         #: Read, but not yet taken: the frames after the one that was asked for.
         self._received = b""
+
+    def close(self) -> None:
+        """Let go of who waits; the descriptor is the caller's."""
+        self._wait = self._wait_for_room = None
 
     def send(self, payload: bytes) -> None:
         """Write one frame.
@@ -184,6 +189,12 @@ def load(blob: bytes, what: str) -> Any:
         return pickle.loads(blob)
     except BaseException as error:
         raise SerializationError(what, _describe(error)) from error
+
+
+def name_of(kind: str, name: str) -> str:
+    """Return what an error calls something that a body reads."""
+    known = {"input": "the input", "names": "the names", "state": f"the state value {name!r}"}
+    return known.get(kind, f"the {kind} of step {name!r}")
 
 
 #: One error taken apart: its pickle or None; type and message as text; notes; the positions of its

@@ -60,7 +60,7 @@ class Page:
     _RECEIVED, _STARTED, _STARTED_AT, _STOP = 0, 8, 16, 24
 
     def __init__(self, fd: int) -> None:
-        self._memory = mmap(fd, self.SIZE)
+        self._memory: mmap | bytearray = mmap(fd, self.SIZE)
 
     def received(self) -> int:
         """Return the last task that the worker has taken over."""
@@ -89,8 +89,11 @@ class Page:
     def _get(self, offset: int) -> int:
         return int(struct.unpack_from("<q", self._memory, offset)[0])
 
-    def close(self) -> None:
-        self._memory.close()
+    def freeze(self) -> None:
+        """Keep what the page says, and give the memory and its descriptor back."""
+        shared, self._memory = self._memory, bytearray(self._memory)
+        if isinstance(shared, mmap):
+            shared.close()
 
 
 class _Link:
@@ -150,8 +153,8 @@ class _Link:
                 self._talking.discard(me)
             if answer == "refused":
                 raise SerializationError(*detail)
-            what = f"{kind} {name!r}" if name else f"the {kind}"
-            self._read[kind, name] = wire.load(detail, what) if answer == "value" else MISSING
+            value = wire.load(detail, wire.name_of(kind, name)) if answer == "value" else MISSING
+            self._read[kind, name] = value
         return self._read[kind, name]
 
 

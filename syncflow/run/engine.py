@@ -243,7 +243,7 @@ class Engine:
         if attempt is None:
             return []  # settled by what another order of the same batch has led to
         if attempt.revoke():
-            attempt.ended = True
+            attempt.end()
             if verb is EXPIRE:
                 return self._group.failed(index, timed_out(attempt, self._terms), started=False)
             return self._group.revoked(index, detail)
@@ -324,7 +324,7 @@ class Engine:
         member, outcome, group = attempt.member, attempt.outcome, self._group
         index = member.index
         assert outcome is not None
-        attempt.ended = True
+        attempt.end()
         if outcome.started_at is not None:
             member.queued += outcome.started_at - member.ready_at
             if member.first_started is None:
@@ -396,7 +396,7 @@ class Engine:
         member.the_effect()
         if not member.place.give_up(attempt):
             return []
-        attempt.ended = True
+        attempt.end()
         self.adrift.add(attempt)
         if member.first_started is None:
             member.first_started = attempt.started_at

@@ -111,6 +111,11 @@ class Attempt:
         """Runner: give up on it; true when its outcome will not be put into the inbox."""
         return self._claims.setdefault("end", _RUNNER) is _RUNNER
 
+    def end(self) -> None:
+        """Runner: nothing more is expected of it."""
+        self.ended = True
+        self.job = None  # the job leads back here
+
     def run(self) -> Callable[[], None] | None:
         """Run the body on the calling thread; see `Job`."""
         if not self.claim_start():

@@ -12,7 +12,7 @@ from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import wire
 from syncflow.pools.handle import Worker
-from syncflow.pools.station import RemoteJob, Stations, remote_error
+from syncflow.pools.station import RemoteJob, Stations
 from syncflow.run.attempt import Outcome
 
 if TYPE_CHECKING:
@@ -58,11 +58,8 @@ class BodyJob(RemoteJob):
         value = view.read(kind, name)
         if value is MISSING:
             return pickle.dumps(("missing", None))
-        what = {"input": "the input", "state": f"the state value {name!r}"}.get(
-            kind, f"the {kind} of step {name!r}"
-        )
         try:
-            blob = pickle.dumps(("value", wire.dump_by_value(value, what)))
+            blob = pickle.dumps(("value", wire.dump_by_value(value, wire.name_of(kind, name))))
         except SerializationError as error:
             return pickle.dumps(("refused", (error.what, error.reason)))
         if kind != "names":
@@ -78,7 +75,8 @@ class BodyJob(RemoteJob):
         outcome = Outcome(None, None, {}, started_at, ended_at, overdue=overdue)
         try:
             if error is not None:
-                outcome.error = remote_error(error, self.worker)
+                assert self.worker is not None
+                outcome.error = self.worker.rebuilt(error)
             if value is not None:
                 outcome.value = wire.load(value, f"the value {what}")
             for key, blob in (writes or {}).items():
