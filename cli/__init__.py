@@ -5,7 +5,7 @@ Data goes to stdout and everything else to stderr. `exit_codes` names the exit c
 
 import click
 
-from syncflow.cli.run import run
+from syncflow.cli.run import run_command
 from syncflow.cli.usage import OneLineErrors
 
 __all__ = ["main"]
@@ -18,7 +18,7 @@ __all__ = ["main"]
 )
 @click.version_option(package_name="syncflow")
 def main() -> None:
-    r"""Run synchronous flows: parallel groups, retries, timeouts and rollback.
+    """Run synchronous flows: parallel groups, retries, timeouts and rollback.
 
     \b
     Exit codes:
@@ -31,4 +31,4 @@ def main() -> None:
     """
 
 
-main.add_command(run)
+main.add_command(run_command)

@@ -9,7 +9,7 @@ from syncflow import DefinitionError, Flow, FlowResult, SyncflowError
 from syncflow.cli import exit_codes
 from syncflow.cli.inputs import read_input
 from syncflow.cli.signals import sigterm_as_ctrl_c
-from syncflow.cli.streams import prints_to_stderr
+from syncflow.cli.streams import prints_to_stderr, write_data
 from syncflow.cli.target import load_flow
 from syncflow.cli.usage import BadUsage, tell
 
@@ -32,7 +32,7 @@ def _parse_pools(
     return pools
 
 
-@click.command(short_help="Run a flow and print its result table.")
+@click.command("run", short_help="Run a flow and print its result table.")
 @click.argument("target")
 @click.option("--input", "source", metavar="JSON|@FILE|-", help="The flow's input; `-` is stdin.")
 @click.option("--timeout", type=float, metavar="S", help="Seconds the whole flow may take.")
@@ -46,7 +46,7 @@ def _parse_pools(
     help="Run what the flow gives to pool NAME on SPEC (thread, process, inline) instead.",
 )
 @click.pass_context
-def run(
+def run_command(
     ctx: click.Context,
     target: str,
     source: str | None,
@@ -54,7 +54,7 @@ def run(
     as_json: bool,
     pools: dict[str, str],
 ) -> NoReturn:
-    r"""Run the flow that TARGET names, and print its result.
+    """Run the flow that TARGET names, and print its result.
 
     TARGET is `package.module:flow` or `path/file.py:flow`; `:flow` may be left out when the
     module holds exactly one flow. The result goes to stdout; what steps print goes to stderr.
@@ -69,6 +69,7 @@ def run(
       echo '{"sku": "A-1"}' | syncflow run shop.flows:checkout --input -
       syncflow run shop.flows:checkout --pool process=thread
     """
+    result: FlowResult | None
     with prints_to_stderr(), sigterm_as_ctrl_c() as stop:
         try:
             value = read_input(source)
@@ -78,15 +79,18 @@ def run(
             result = getattr(interrupt, "flow_result", None)
             code = stop.exit_code
     if result is not None:
-        click.echo(json.dumps(result.to_dict(), indent=2) if as_json else result.table())
-    if code != exit_codes.COMPLETED:
+        text = json.dumps(result.to_dict(), indent=2) if as_json else result.table()
+        code = code if write_data(text) else code or exit_codes.FAILED
+    if result is None:
+        tell("interrupted", "red")
+    elif not result.ok:
         tell(_why(result), "red")
     ctx.exit(code)
 
 
 def _run_flow(
     flow: Flow, value: object, timeout: float | None, pools: dict[str, str]
-) -> FlowResult | None:
+) -> FlowResult:
     try:
         return flow.run(value, timeout=timeout, pools=pools or None)
     except DefinitionError as error:
@@ -101,11 +105,10 @@ def _exit_code(result: FlowResult) -> int:
     return exit_codes.FAILED
 
 
-def _why(result: FlowResult | None) -> str:
-    """Say in one line why the command does not end with 0."""
+def _why(result: FlowResult) -> str:
+    """Say in one line why the flow did not complete."""
     try:
-        if result is not None:
-            result.raise_for_status()
+        result.raise_for_status()
     except SyncflowError as error:
         return str(error)
-    return "interrupted"
+    return ""

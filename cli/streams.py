@@ -5,6 +5,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
+import click
+
+from syncflow.cli.usage import tell
+
+
+def write_data(text: str) -> bool:
+    """Write the command's data to stdout; tell it in one line when that cannot be done."""
+    try:
+        click.echo(text)
+    except OSError as error:
+        tell(f"cannot write the result: {error.strerror}", "red")
+        # What is left in the buffer would be tried again, and fail again, at interpreter exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return False
+    return True
+
 
 @contextmanager
 def prints_to_stderr() -> Iterator[None]:
@@ -26,5 +42,6 @@ def prints_to_stderr() -> Iterator[None]:
             yield
     finally:
         sys.stdout.flush()  # what came through a reference taken before the redirection
+        sys.stderr.flush()
         os.dup2(stdout, 1)
         os.close(stdout)

@@ -7,8 +7,6 @@ holds exactly one flow.
 import importlib
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -23,10 +21,11 @@ def load_flow(target: str) -> Flow:
         BadUsage: There is no such module or file, it fails to import, or it does not hold the
             flow. What an import has done until it failed stays done.
     """
-    place, _, name = target.rpartition(":")
-    if not name.isidentifier():
+    place, colon, name = target.rpartition(":")
+    if not (colon and name.isidentifier()):
         place, name = target, ""
-    module = _import_file(Path(place)) if place.endswith(".py") else _import(place, Path.cwd())
+    is_file = place.endswith(".py")
+    module = _import_file(Path(place)) if is_file else _import(place, Path.cwd(), place)
     return _named_flow(module, name, place) if name else _only_flow(module, place)
 
 
@@ -46,19 +45,13 @@ def _import_file(path: Path) -> ModuleType:
     name = path.stem
     if "." in name or name in sys.modules or name in sys.builtin_module_names:
         raise BadUsage(f"cannot import {path}: {name!r} cannot be its module's name; rename it")
-    return _import(name, path.resolve().parent)
+    return _import(name, path.resolve().parent, str(path))
 
 
-def _import(name: str, directory: Path) -> ModuleType:
+def _import(name: str, directory: Path, place: str) -> ModuleType:
     sys.path.insert(0, str(directory))
-    with _import_errors_told(name):
-        return importlib.import_module(name)
-
-
-@contextmanager
-def _import_errors_told(name: str) -> Iterator[None]:
     try:
-        yield
+        return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         where = [
             f" ({frame.filename}, line {frame.lineno})"
@@ -66,9 +59,8 @@ def _import_errors_told(name: str) -> Iterator[None]:
             if frame.filename not in (__file__, importlib.__file__)
             and not frame.filename.startswith("<frozen importlib")
         ]
-        raise BadUsage(
-            f"cannot import {name}: {type(error).__name__}: {error}{''.join(where[-1:])}"
-        ) from error
+        why = f"{type(error).__name__}: {error}{''.join(where[-1:])}"
+        raise BadUsage(f"cannot import {place}: {why}") from error
 
 
 def _named_flow(module: ModuleType, name: str, place: str) -> Flow:

@@ -18,7 +18,7 @@ from time import monotonic
 from types import FunctionType
 from typing import Any, Final
 
-from syncflow.errors import RemoteError, SerializationError, rebuild
+from syncflow.errors import RemoteError, SerializationError, StepInterrupt, rebuild
 
 __all__ = [
     "Channel",
@@ -187,6 +187,8 @@ def load(blob: bytes, what: str) -> Any:
     """
     try:
         return pickle.loads(blob)
+    except StepInterrupt:
+        raise  # meant for the body that is reading
     except BaseException as error:
         raise SerializationError(what, _describe(error)) from error
 

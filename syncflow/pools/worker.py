@@ -268,8 +268,10 @@ class _Worker:
                 # deadline. Asked later, the handler itself comes back.
                 signal.setitimer(signal.ITIMER_REAL, _AGAIN)
 
+        # An earlier body may have put its own handler there, or have blocked the signal.
         if signal.getsignal(signal.SIGALRM) is not self._handler:
-            signal.signal(signal.SIGALRM, self._handler)  # an earlier body put its own there
+            signal.signal(signal.SIGALRM, self._handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
         self._task = task
         outcome = perform(body, context, timeout, on_start)
         # The order matters: once there is no task, an alarm that is still under way does nothing.

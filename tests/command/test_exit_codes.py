@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from shell import SYNCFLOW, call, start
@@ -21,6 +22,10 @@ def tell_and_wait(ctx):
 def undo(ctx):
     print("undone", file=sys.stderr, flush=True)
 
+def undo_and_wait(ctx):
+    print("undoing", file=sys.stderr, flush=True)
+    time.sleep(60)
+
 completed = Flow("completed").step("a", print)
 failed = Flow("failed").step("a", print, compensate=undo).step("b", fail)
 incomplete = Flow("incomplete").step("a", print, compensate=fail).step("b", fail)
@@ -29,6 +34,7 @@ def waiting(pool):
     step = Step("b", tell_and_wait, pool=pool, grace=0)
     return Flow(pool).step("a", print, compensate=undo).step(step)
 
+stuck = Flow("stuck").step("a", print, compensate=undo_and_wait).step("b", tell_and_wait)
 inline, thread, process = map(waiting, ("inline", "thread", "process"))
 """
 
@@ -50,13 +56,16 @@ def test_exits_with_what_happened(target, tmp_path, flow, code):
     assert "Traceback" not in stderr
 
 
-def interrupted(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str, str]:
-    """Send a signal once the last step waits; return exit code, stdout and what came after."""
+def interrupted(
+    process: subprocess.Popen[str], number: signal.Signals, *marks: str
+) -> tuple[int, str, str]:
+    """Send a signal at each mark on stderr; return exit code, stdout and what came after."""
     assert process.stderr is not None
     with process:
-        while process.stderr.readline() != "waiting\n":
-            assert process.poll() is None
-        process.send_signal(number)
+        for mark in marks or ("waiting",):
+            while process.stderr.readline() != f"{mark}\n":
+                assert process.poll() is None
+            process.send_signal(number)
         stdout, stderr = process.communicate(timeout=30)
     return process.returncode, stdout, stderr
 
@@ -71,6 +80,15 @@ def test_rolls_back_before_it_ends(target, tmp_path, flow, number, code):
     assert code == exit_code
     assert ["undone", f"syncflow: flow {flow!r} was cancelled: Ctrl-C"] == stderr.splitlines()
     assert "rollback complete" in stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ends_the_rollback_when_asked_again(target, tmp_path, number, code):
+    """The second signal ends the command although a compensation hangs, and the table says so."""
+    process = start(SYNCFLOW, "run", f"{target}:stuck", cwd=tmp_path)
+    exit_code, stdout, _ = interrupted(process, number, "waiting", "undoing")
+    assert code == exit_code
+    assert "rollback incomplete" in stdout
 
 
 def test_ends_by_sigterm_where_ctrl_c_is_ignored(target, tmp_path):
@@ -94,3 +112,14 @@ def test_is_a_module_too(target, tmp_path):
     """`python -m syncflow` is the same command."""
     command = (sys.executable, "-m", "syncflow", "run", f"{target}:completed")
     assert 0 == call(*command, cwd=tmp_path)[0]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a full device")
+def test_exits_with_1_when_it_cannot_print_the_result(target, tmp_path):
+    """A result that is lost is told in one line, and is no success."""
+    command = ("sh", "-c", 'exec "$@" > /dev/full', "sh", SYNCFLOW, "run", f"{target}:completed")
+    code, _, stderr = call(*command, cwd=tmp_path)
+    assert (1, "syncflow: cannot write the result: No space left on device") == (
+        code,
+        stderr.splitlines()[-1],
+    )
