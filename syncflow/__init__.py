@@ -5,6 +5,7 @@ threads or on worker processes; when the flow fails, what completed is compensat
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 from syncflow.context import CancelToken, Context, current_context
 from syncflow.errors import (
@@ -39,6 +40,10 @@ from syncflow.result import (
     StepResult,
     StepStatus,
 )
+
+if TYPE_CHECKING:
+    from syncflow.pools.process import ProcessPool
+    from syncflow.pools.thread import ThreadPool
 
 __all__ = [
     "BodyExitError",
