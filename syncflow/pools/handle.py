@@ -65,7 +65,13 @@ class Worker:
                 name="syncflow-worker",
                 daemon=False,
             )
-            process.start()
+            # The mask is inherited: until the worker has its handlers, neither a Ctrl-C, which a
+            # terminal sends to it, too, nor a stop can end it.
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, worker.MASKED)
+            try:
+                process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
         for end in (theirs, page, hangup):
             end.close()
         # multiprocessing would wait for it at interpreter exit, also in forked children.

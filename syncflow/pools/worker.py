@@ -49,6 +49,10 @@ _AGAIN: Final = 0.001
 _LONGEST_TIMER: Final = 1e8
 
 
+#: Signals that are blocked while a worker starts.
+MASKED: Final = (signal.SIGINT, signal.SIGALRM)
+
+
 class Page:
     """The page of memory that a worker shares with its parent.
 
@@ -371,8 +375,9 @@ def main(
         lifeline: Carries the descriptor that hangs up when the parent dies.
         initializer: `(function, args)`, serialised, or `None`.
     """
-    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # until there is a handler
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)  # until there is a handler
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, MASKED)
     _die_with_parent(lifeline.fileno())
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     channel = wire.Channel(pipe.fileno(), wire.lingering(pipe.fileno()))

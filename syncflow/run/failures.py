@@ -62,17 +62,24 @@ def failure_of(attempt: Attempt, outcome: Outcome, terms: Terms, reason: str | N
 
 def _overdue(attempt: Attempt, outcome: Outcome, terms: Terms) -> bool:
     """Tell whether the attempt's or the group's time was up when the body ended."""
-    timeout, started_at, now = attempt.step.timeout, outcome.started_at, outcome.ended_at
-    if timeout is not None and started_at is not None and now >= started_at + timeout:
+    if attempt.step.timeout is not None and _own_time_is_up(attempt, outcome):
         return True
-    return terms.group_deadline is not None and now >= terms.group_deadline
+    return terms.group_deadline is not None and outcome.ended_at >= terms.group_deadline
+
+
+def _own_time_is_up(attempt: Attempt, outcome: Outcome | None) -> bool:
+    """Tell whether the body had its own timeout when it ended; it has when it has not ended."""
+    timeout = attempt.step.timeout
+    if outcome is None or outcome.started_at is None or timeout is None:
+        return True
+    return outcome.ended_at >= outcome.started_at + timeout
 
 
 def timed_out(attempt: Attempt, terms: Terms) -> Exception:
     """Return the error of an attempt whose time, or whose group's time, is up."""
-    timeout = attempt.step.timeout
-    if timeout is None or attempt.stopping is EXPIRE:
-        timeout = terms.timeout
+    timeout, outcome = attempt.step.timeout, attempt.outcome
+    if timeout is None or attempt.stopping is EXPIRE or not _own_time_is_up(attempt, outcome):
+        timeout = terms.timeout if terms.timeout is not None else timeout
     assert timeout is not None
     context = attempt.context
     number = 0 if attempt.never_ran else context.attempt

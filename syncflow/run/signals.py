@@ -33,19 +33,28 @@ class Guard:
         #: The run is undoing its work: the first Ctrl-C does not interrupt that.
         self.rolling_back = False
 
-    def press(self, frame: FrameType | None) -> None:
-        """Take note of one Ctrl-C that interrupted `frame`."""
+    def note(self) -> None:
+        """Take note of one Ctrl-C."""
         self.count += 1
         self._inbox.put(self._message)
+
+    def press(self, frame: FrameType | None) -> None:
+        """Take note of one Ctrl-C that interrupted `frame`, and raise if that may be."""
+        self.note()
         if inside_body(frame) and (self.count >= 2 or not self.rolling_back):
             raise KeyboardInterrupt
 
 
 def _on_sigint(signum: int, frame: FrameType | None) -> None:
-    if _guards:
-        _guards[-1].press(frame)
-    else:
+    if not _guards:
         raise KeyboardInterrupt
+    # A compensation is shielded from the first Ctrl-C, and so is a flow that it runs.
+    shield = next((outer for outer in _guards[:-1] if outer.rolling_back), None)
+    if shield is not None:
+        shield.note()
+        if shield.count < 2:
+            return
+    _guards[-1].press(frame)
 
 
 def guard(inbox: SimpleQueue[Any], message: Any) -> Guard | None:
@@ -87,5 +96,5 @@ def release(taken: Guard) -> None:
     _guards.remove(taken)
     if _guards and taken.count:
         outer = _guards[-1]
-        outer.count += taken.count
-        outer._inbox.put(outer._message)
+        outer.count += taken.count - 1
+        outer.note()
