@@ -16,7 +16,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from syncflow.errors import WorkerCrashedError, annotate
+from syncflow.errors import WorkerCrashedError
 from syncflow.pools import wire
 
 if TYPE_CHECKING:
@@ -259,9 +259,7 @@ class Worker:
 
     def rebuilt(self, packed: wire.Packed) -> BaseException:
         """Rebuild an error that the worker sent, with a note that shows its traceback there."""
-        error = wire.unpack_error(packed)
-        annotate(error, f"in worker process {self.pid}:\n{packed[1]}")
-        return error
+        return wire.rebuild_error(packed, f"worker process {self.pid}")
 
     def crash(self, step_name: str | None = None, attempt: int | None = None) -> WorkerCrashedError:
         """Describe the death of this worker, once it is reaped."""

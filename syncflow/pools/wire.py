@@ -18,7 +18,7 @@ from time import monotonic
 from types import FunctionType
 from typing import Any, Final
 
-from syncflow.errors import RemoteError, SerializationError, StepInterrupt, rebuild
+from syncflow.errors import RemoteError, SerializationError, StepInterrupt, annotate, rebuild
 
 __all__ = [
     "Channel",
@@ -29,6 +29,7 @@ __all__ = [
     "load",
     "name_of",
     "pack_error",
+    "rebuild_error",
     "unpack_error",
 ]
 
@@ -280,6 +281,13 @@ def unpack_error(packed: Packed) -> BaseException:
         _CONTEXT.__set__(error, None if context is None else errors[context])
         _HIDDEN.__set__(error, hidden)
     return errors[0]
+
+
+def rebuild_error(packed: Packed, where: str) -> BaseException:
+    """Rebuild an error, with a note that shows its traceback there; never raises."""
+    error = unpack_error(packed)
+    annotate(error, f"in {where}:\n{packed[1]}")
+    return error
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -40,7 +40,7 @@ from syncflow.pools import wire
 from syncflow.result import StepResult
 from syncflow.run.attempt import Outcome, inside_body, perform
 
-__all__ = ["Page", "main"]
+__all__ = ["MASKED", "Page", "main", "packed"]
 
 #: Seconds after which an interrupt that could not be raised is tried again.
 _AGAIN: Final = 0.001
@@ -234,7 +234,7 @@ class _Worker:
         except BaseException as error:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             outcome = Outcome(None, error, {}, started_at, monotonic())
-        return _packed(outcome, what)
+        return packed(outcome, what)
 
     def _body(
         self,
@@ -257,7 +257,7 @@ class _Worker:
         try:
             body = wire.load(function, f"the function {what}")
         except SerializationError as refused:
-            return _packed(Outcome.never_started(refused), what)
+            return packed(Outcome.never_started(refused), what)
         task = _Task(number, context, link)
 
         def on_start(now: float) -> None:
@@ -284,7 +284,7 @@ class _Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
         link.close()
         outcome.overdue = task.overdue
-        return _packed(outcome, what)
+        return packed(outcome, what)
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the body at hand, if it is the one that is meant; see the head of this file."""
@@ -309,7 +309,7 @@ class _Worker:
         raise StepInterrupt(f"step {task.context.step_name!r} is asked to stop")
 
 
-def _packed(outcome: Outcome, what: str) -> tuple[Any, ...]:
+def packed(outcome: Outcome, what: str) -> tuple[Any, ...]:
     """Take an outcome apart; a value or write that cannot be pickled makes it an error."""
     value = writes = error = None
     try:

@@ -30,10 +30,12 @@ class Record(enum.Enum):
 class Effect:
     """Whether a step is on record as in effect, for its abandoned bodies to see."""
 
-    __slots__ = ("_lock", "_record", "_waiting")
+    __slots__ = ("_lock", "_record", "_waiting", "cause")
 
     def __init__(self) -> None:
-        #: Guards both fields: an arrival is either seen by `settle`, or sees what it decided.
+        #: What the step is compensated for; set before anybody is told to undo an arrival for it.
+        self.cause: BaseException | None = None
+        #: Guards both that follow: an arrival is either seen by `settle`, or sees what it decided.
         self._lock = threading.Lock()
         self._record = Record.OPEN
         self._waiting: list[Attempt] = []
@@ -48,8 +50,9 @@ class Effect:
             waiting, self._waiting = self._waiting, []
         return waiting
 
-    def reopen(self) -> None:
+    def reopen(self, cause: BaseException) -> None:
         """Runner: the step's compensation begins; `settle(False)` when it is over."""
+        self.cause = cause
         with self._lock:
             self._record = Record.OPEN
 

@@ -242,7 +242,7 @@ class Engine:
         attempt = member.attempt
         if attempt is None:
             return []  # settled by what another order of the same batch has led to
-        if attempt.revoke():
+        if member.place.revoke(attempt):
             attempt.end()
             if verb is EXPIRE:
                 return self._group.failed(index, timed_out(attempt, self._terms), started=False)
@@ -399,7 +399,7 @@ class Engine:
         attempt.end()
         self.adrift.add(attempt)
         if member.first_started is None:
-            member.first_started = attempt.started_at
+            member.first_started = member.place.started_at(attempt)
         member.worker = attempt.worker
         if attempt.stopping is None or attempt.stopping is EXPIRE:
             return self._group.failed(member.index, timed_out(attempt, self._terms))

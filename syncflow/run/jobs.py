@@ -23,7 +23,6 @@ from syncflow.context import Context
 from syncflow.run.attempt import Outcome, perform
 
 if TYPE_CHECKING:
-    from syncflow.pools.station import RemoteJob
     from syncflow.run.late import LateDesk
     from syncflow.run.member import Member
 
@@ -66,7 +65,7 @@ class Attempt:
 
     __slots__ = (
         "_claims", "context", "ended", "job", "killed", "member", "outcome", "scope",
-        "started_at", "step", "stopping", "worker",
+        "started_at", "step", "stopping", "submitted_at", "worker",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, member: Member, context: Context) -> None:
@@ -82,8 +81,10 @@ class Attempt:
         #: Monotonic instant, once the body has started on a thread.
         self.started_at: float | None = None
         self._claims: dict[str, str] = {}
-        #: The job of a process pool that carries this attempt.
-        self.job: RemoteJob | None = None
+        #: What carries it elsewhere: the job of a process pool, the future of a foreign executor.
+        self.job: Any = None
+        #: Monotonic instant at which a foreign executor took it.
+        self.submitted_at: float | None = None
         # The runner's own notes:
         self.ended = False
         #: Why it was asked to stop: a `Verb`, or None.

@@ -58,9 +58,13 @@ class LateDesk:
                 return
         self._inbox.put(LateFinish(attempt, None))
 
+    def ended_soon(self, attempt: Attempt) -> None:
+        """Deal with a body that has ended elsewhere, on a thread of the shared pool."""
+        shared_thread_pool().crew.start(_Errand(self.ended, attempt))
+
     def undo_soon(self, attempt: Attempt) -> None:
         """Undo what the body has done, on a thread of the shared pool."""
-        shared_thread_pool().crew.start(_UndoJob(self, attempt))
+        shared_thread_pool().crew.start(_Errand(self.undo, attempt))
 
     def undo(self, attempt: Attempt) -> None:
         """Undo what the body has done, on this thread, with what it wrote and returned."""
@@ -86,15 +90,15 @@ class LateDesk:
         self._inbox.put(LateFinish(attempt, result))
 
 
-class _UndoJob:
-    """Undoes a late finisher; a `Job`."""
+class _Errand:
+    """Deals with one late finisher; a `Job`."""
 
-    def __init__(self, desk: LateDesk, attempt: Attempt) -> None:
-        self._desk = desk
+    def __init__(self, work: Callable[[Attempt], None], attempt: Attempt) -> None:
+        self._work = work
         self._attempt = attempt
 
     def run(self) -> None:
-        self._desk.undo(self._attempt)
+        self._work(self._attempt)
 
     def refuse(self, error: BaseException) -> None:
         raise AssertionError("the shared pool is never closed") from error

@@ -12,7 +12,7 @@ from syncflow.run.jobs import Attempt
 __all__ = ["Place", "Places"]
 
 #: How many members of a group run on threads at a time, unless flow or group say.
-_THREADS_AT_A_TIME: Final = 32
+THREADS_AT_A_TIME: Final = 32
 
 
 class Place:
@@ -45,8 +45,12 @@ class Place:
         raise NotImplementedError
 
     def started_at(self, attempt: Attempt) -> float | None:
-        """Return the monotonic instant at which the body started; `None`: not yet."""
+        """Return the monotonic instant from which its timeout counts; `None`: not yet."""
         return attempt.started_at
+
+    def revoke(self, attempt: Attempt) -> bool:
+        """Take the attempt back; true when its body never starts."""
+        return attempt.revoke()
 
     def interrupt(self, attempt: Attempt) -> None:
         """Ask the body to stop, as far as it can be reached."""
@@ -76,7 +80,7 @@ class Threads(Place):
     """A `ThreadPool`."""
 
     def __init__(self, name: str, pool: Any) -> None:
-        super().__init__(name, _THREADS_AT_A_TIME)
+        super().__init__(name, THREADS_AT_A_TIME)
         self._crew = pool.crew
 
     def start(self, attempt: Attempt) -> None:
@@ -109,7 +113,8 @@ class Processes(Place):
         self._stations.crew.start(attempt.job)
 
     def started_at(self, attempt: Attempt) -> float | None:
-        return None if attempt.job is None else attempt.job.started_at()
+        started_at: float | None = attempt.job and attempt.job.started_at()
+        return started_at
 
     def interrupt(self, attempt: Attempt) -> None:
         if attempt.job is not None:
@@ -145,15 +150,6 @@ class Places:
         return place
 
     @staticmethod
-    def has(pool: Executor) -> bool:
-        """Tell whether steps can run on this executor."""
-        if isinstance(pool, ThreadPool):
-            return True
-        from syncflow.pools.process import ProcessPool
-
-        return isinstance(pool, ProcessPool)
-
-    @staticmethod
     def name(pool: str | Executor) -> str:
         """Return what results call a pool."""
         return pool if isinstance(pool, str) else type(pool).__name__
@@ -168,6 +164,12 @@ class Places:
         if isinstance(target, ThreadPool):
             return Threads(name, target)
         # Costs imports that a flow without process steps never pays.
-        from syncflow.pools.process import shared_process_pool
+        from syncflow.pools.process import ProcessPool, shared_process_pool
 
-        return Processes(name, shared_process_pool() if target == "process" else target)
+        if target == "process":
+            return Processes(name, shared_process_pool())
+        if isinstance(target, ProcessPool):
+            return Processes(name, target)
+        from syncflow.run.foreign import Foreign
+
+        return Foreign(name, target)

@@ -18,7 +18,62 @@ from syncflow.run.attempt import Outcome
 if TYPE_CHECKING:
     from syncflow.run.jobs import Attempt
 
-__all__ = ["BodyJob"]
+__all__ = ["BodyJob", "answer", "function_blob", "outcome_of"]
+
+
+def function_blob(attempt: Attempt) -> bytes:
+    """Return the function of an attempt's step, serialised once a run.
+
+    Raises:
+        SerializationError: it cannot be pickled.
+    """
+    function, known = attempt.step.fn, attempt.scope.functions
+    if id(function) not in known:
+        what = f"the function of step {attempt.context.step_name!r}"
+        known[id(function)] = (function, wire.dump_by_value(function, what))
+    return known[id(function)][1]
+
+
+def answer(attempt: Attempt, kind: str, name: str) -> bytes:
+    """Answer what a body reads; each value is serialised once a node."""
+    view: Snapshot = attempt.context._view  # type: ignore[assignment]  # ours are
+    blob: bytes | None = view.blobs.get((kind, name))
+    if blob is not None:
+        return blob
+    value = view.read(kind, name)
+    if value is MISSING:
+        return pickle.dumps(("missing", None))
+    try:
+        blob = pickle.dumps(("value", wire.dump_by_value(value, wire.name_of(kind, name))))
+    except SerializationError as error:
+        return pickle.dumps(("refused", (error.what, error.reason)))
+    view.blobs[kind, name] = blob
+    return blob
+
+
+def outcome_of(
+    reply: tuple[Any, ...], step_name: str, rebuilt: Callable[[wire.Packed], BaseException]
+) -> Outcome:
+    """Turn a worker's reply into an outcome.
+
+    Args:
+        reply: As made by `syncflow.pools.worker`.
+        step_name: For the error when a value cannot be rebuilt.
+        rebuilt: Rebuilds an error.
+    """
+    _, value, error, writes, started_at, ended_at, overdue = reply
+    what = f"of step {step_name!r}"
+    outcome = Outcome(None, None, {}, started_at, ended_at, overdue=overdue)
+    try:
+        if error is not None:
+            outcome.error = rebuilt(error)
+        if value is not None:
+            outcome.value = wire.load(value, f"the value {what}")
+        for key, blob in (writes or {}).items():
+            outcome.writes[key] = wire.load(blob, f"the state value {key!r} {what}")
+    except SerializationError as refused:
+        outcome.error, outcome.value = refused, None
+    return outcome
 
 
 class BodyJob(RemoteJob):
@@ -36,54 +91,22 @@ class BodyJob(RemoteJob):
     def request(self) -> tuple[Any, ...]:
         attempt, context = self._attempt, self._attempt.context
         return (
-            "body", self._function(), context.flow_name, context.run_id, context.step_name,
+            "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, context._deadline,
             None if context.error is None else wire.pack_error(context.error),
             attempt.scope.announce,
         )  # fmt: skip
 
-    def _function(self) -> bytes:
-        """Return the step's function, serialised once a run."""
-        function, known = self._attempt.step.fn, self._attempt.scope.functions
-        if id(function) not in known:
-            what = f"the function of step {self._attempt.context.step_name!r}"
-            known[id(function)] = (function, wire.dump_by_value(function, what))
-        return known[id(function)][1]
-
     def answer(self, kind: str, name: str) -> bytes:
-        view: Snapshot = self._attempt.context._view  # type: ignore[assignment]  # ours are
-        blob: bytes | None = view.blobs.get((kind, name))
-        if blob is not None:
-            return blob
-        value = view.read(kind, name)
-        if value is MISSING:
-            return pickle.dumps(("missing", None))
-        try:
-            blob = pickle.dumps(("value", wire.dump_by_value(value, wire.name_of(kind, name))))
-        except SerializationError as error:
-            return pickle.dumps(("refused", (error.what, error.reason)))
-        if kind != "names":
-            view.blobs[kind, name] = blob
-        return blob
+        return answer(self._attempt, kind, name)
 
     def began(self, now: float) -> None:
         self._attempt.scope.inbox.put(("began", self._attempt))
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
-        _, value, error, writes, started_at, ended_at, overdue = reply
-        what = f"of step {self._attempt.context.step_name!r}"
-        outcome = Outcome(None, None, {}, started_at, ended_at, overdue=overdue)
-        try:
-            if error is not None:
-                assert self.worker is not None
-                outcome.error = self.worker.rebuilt(error)
-            if value is not None:
-                outcome.value = wire.load(value, f"the value {what}")
-            for key, blob in (writes or {}).items():
-                outcome.writes[key] = wire.load(blob, f"the state value {key!r} {what}")
-        except SerializationError as refused:
-            outcome.error, outcome.value = refused, None
-        return self._deliver(outcome)
+        assert self.worker is not None
+        step_name = self._attempt.context.step_name
+        return self._deliver(outcome_of(reply, step_name, self.worker.rebuilt))
 
     def crashed(self, worker: Worker) -> Callable[[], None]:
         context, now = self._attempt.context, monotonic()

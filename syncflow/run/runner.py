@@ -273,7 +273,7 @@ class Runner:
         if member.status is StepStatus.COMPLETED:
             view = undo_view(view, member.name, member.writes, member.value)
         if effect is not None:
-            effect.reopen()
+            effect.reopen(error)
         result, written = compensate(
             self._engine, self._places, self._clock, member.name, undo, view, error
         )

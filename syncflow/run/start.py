@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -50,12 +50,6 @@ def run_flow(
     if not nodes:
         raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
     places = Places(_replaced(flow, nodes, pools, where))
-    for owner, pool in _named_pools(flow, nodes, pools or {}):
-        if isinstance(pool, Executor) and not places.has(pool):
-            raise DefinitionError(
-                f"{where}: {owner} runs on a {type(pool).__name__}; the executors that steps can"
-                " run on so far are syncflow's own ThreadPool and ProcessPool"
-            )
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
     result = None
@@ -80,21 +74,6 @@ def run_flow(
     finally:
         if taken is not None:
             release(taken)
-
-
-def _named_pools(
-    flow: Flow, nodes: Sequence[Step | Parallel], pools: Mapping[str, str | Executor]
-) -> Iterator[tuple[str, str | Executor | None]]:
-    """Yield every pool that the flow and this run name, and who names it."""
-    for name, pool in (*flow.pools.items(), *pools.items()):
-        yield f"pool {name!r}", pool
-    for node in nodes:
-        if isinstance(node, Parallel):
-            yield f"group {node.name!r}", node.pool
-        for step in steps_of(node):
-            yield f"step {step.name!r}", step.pool
-            if step.undo is not None:
-                yield f"the compensation of step {step.name!r}", step.undo.pool
 
 
 def _replaced(

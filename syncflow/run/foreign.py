@@ -1,0 +1,200 @@
+"""Steps on somebody else's executor: any `concurrent.futures.Executor`.
+
+What is submitted runs as it is in an executor of this process (a `ThreadPoolExecutor`), and is
+turned into something that can travel when an executor pickles it: the function, and everything that
+the body may read, each serialised on its own, so that what cannot be matters only if it is read.
+
+A foreign worker cannot be interrupted or killed. A queued attempt is taken back by cancelling its
+future; a running one is asked to stop where it can be reached (in this process), else abandoned.
+Clocks are not compared: the worker may be another machine.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from functools import partial
+from time import monotonic
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from syncflow.context import MISSING, Context, Snapshot
+from syncflow.errors import PoolClosedError, SerializationError
+from syncflow.pools import wire
+from syncflow.pools.worker import packed
+from syncflow.run.attempt import Outcome, perform
+from syncflow.run.jobs import Attempt
+from syncflow.run.places import THREADS_AT_A_TIME, Place
+from syncflow.run.remote import answer, function_blob, outcome_of
+
+if TYPE_CHECKING:
+    from syncflow.result import StepResult
+
+__all__ = ["Foreign"]
+
+#: What a travelling attempt sends back: a reply as of a worker process; its host and pid.
+_Sent = tuple[tuple[Any, ...], str, int]
+
+
+class Foreign(Place):
+    """An executor that is not ours."""
+
+    def __init__(self, name: str, executor: Executor) -> None:
+        super().__init__(name, THREADS_AT_A_TIME)
+        self._executor = executor
+
+    def start(self, attempt: Attempt) -> None:
+        attempt.submitted_at = monotonic()
+        try:
+            future = self._executor.submit(_Local(attempt))
+        except RuntimeError as error:
+            raise PoolClosedError(f"{type(self._executor).__name__}: {error}") from error
+        attempt.job = future
+        future.add_done_callback(partial(_arrived, attempt))
+
+    def started_at(self, attempt: Attempt) -> float | None:
+        return attempt.submitted_at
+
+    def revoke(self, attempt: Attempt) -> bool:
+        return attempt.job is not None and attempt.job.cancel() and attempt.revoke()
+
+    def give_up(self, attempt: Attempt) -> bool:
+        if not attempt.abandon():
+            return False
+        attempt.context._ask()
+        return True
+
+
+class _Local:
+    """An attempt for an executor: called in this process, or pickled and called elsewhere."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+
+    def __call__(self) -> None:
+        """Run the attempt here; it finds its own way into the inbox."""
+        deliver = self._attempt.run()
+        if deliver is not None:
+            deliver()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as what the body needs, and nothing else."""
+        attempt, context = self._attempt, self._attempt.context
+        view: Snapshot = context._view  # type: ignore[assignment]  # ours are
+        frames = {("input", ""): answer(attempt, "input", "")}
+        frames |= {("state", key): answer(attempt, "state", key) for key in view.data}
+        frames |= {("result", name): answer(attempt, "result", name) for name in view.settled}
+        error = None if context.error is None else wire.pack_error(context.error)
+        names = (context.flow_name, context.run_id, context.step_name, context.attempt)
+        return _Travelling, (
+            function_blob(attempt), names, attempt.step.timeout, context.remaining, error, frames,
+        )  # fmt: skip
+
+
+class _Parcel:
+    """The view of a body elsewhere: all that it may read came with it."""
+
+    def __init__(self, frames: dict[tuple[str, str], bytes]) -> None:
+        self._frames = frames
+        #: What this body has read: its own copy.
+        self._read: dict[tuple[str, str], Any] = {}
+
+    @property
+    def input(self) -> Any:
+        return self._open("input", "")
+
+    @property
+    def results(self) -> Mapping[str, StepResult]:
+        names = [name for kind, name in self._frames if kind == "result"]
+        return MappingProxyType({name: self._open("result", name) for name in names})
+
+    def state(self, key: str) -> Any:
+        return self._open("state", key)
+
+    def value(self, step_name: str) -> Any:
+        result = self._open("result", step_name)
+        return result.value if result is not MISSING and result.ok else MISSING
+
+    def _open(self, kind: str, name: str) -> Any:
+        """Rebuild one value, once.
+
+        Raises:
+            SerializationError: it could not be sent, or cannot be rebuilt.
+        """
+        if (kind, name) not in self._read:
+            frame = self._frames.get((kind, name))
+            kept, detail = ("missing", None) if frame is None else pickle.loads(frame)
+            if kept == "refused":
+                raise SerializationError(*detail)
+            value = wire.load(detail, wire.name_of(kind, name)) if kept == "value" else MISSING
+            self._read[kind, name] = value
+        return self._read[kind, name]
+
+
+class _Travelling:
+    """An attempt as it arrives elsewhere."""
+
+    def __init__(
+        self,
+        function: bytes,
+        names: tuple[str, str, str, int],
+        timeout: float | None,
+        remaining: float | None,
+        error: wire.Packed | None,
+        frames: dict[tuple[str, str], bytes],
+    ) -> None:
+        self._function = function
+        self._names = names
+        self._timeout = timeout
+        self._remaining = remaining
+        self._error = error
+        self._frames = frames
+
+    def __call__(self) -> _Sent:
+        """Run the body; return what it came to, in bytes."""
+        cause = None if self._error is None else wire.unpack_error(self._error)
+        deadline = None if self._remaining is None else monotonic() + self._remaining
+        context = Context(*self._names, _Parcel(self._frames), deadline, cause)
+        what = f"of step {context.step_name!r}"
+        try:
+            function = wire.load(self._function, f"the function {what}")
+        except SerializationError as refused:
+            outcome = Outcome.never_started(refused)
+        else:
+            outcome = perform(function, context, self._timeout)
+        return packed(outcome, what), os.uname().nodename, os.getpid()
+
+
+def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
+    """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
+    if future.cancelled():
+        return  # taken back
+    error = future.exception()
+    if error is not None:
+        # The executor broke, or could not send the attempt or its outcome: it never got there, or
+        # nobody will ever know.
+        sent = not isinstance(error, SerializationError | pickle.PicklingError)
+        outcome = Outcome.never_started(error)
+        outcome.started_at = attempt.submitted_at if sent else None
+    else:
+        returned = future.result()
+        if returned is None:
+            return  # it ran in this process
+        reply, host, pid = returned
+        rebuilt: Callable[[wire.Packed], BaseException] = partial(
+            wire.rebuild_error, where=f"process {pid} of {host}"
+        )
+        outcome = outcome_of(reply, attempt.context.step_name, rebuilt)
+        if outcome.started_at is not None:
+            # Their clock is not ours: keep the duration, not the instants.
+            took = outcome.ended_at - outcome.started_at
+            outcome.ended_at = monotonic()
+            outcome.started_at = outcome.ended_at - took
+        attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
+    attempt.outcome = outcome
+    if attempt.claim_end():
+        attempt.scope.inbox.put(attempt)
+    elif attempt.scope.late is not None:
+        attempt.scope.late.ended_soon(attempt)
