@@ -84,7 +84,7 @@ class LateDesk:
             result, _ = own.variables.copy().run(
                 compensate, Engine(scope, Watcher()), self._places, self._clock, member.name, undo,
                 undo_view(view, member.name, outcome.writes, outcome.value),
-                member.error, late=True,
+                member.the_effect().cause or member.error, late=True,
             )  # fmt: skip
         self._tell(attempt)
         self._inbox.put(LateFinish(attempt, result))
