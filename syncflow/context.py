@@ -74,7 +74,7 @@ class Snapshot:
     a copy first while an abandoned body may still be reading the old one.
     """
 
-    __slots__ = ("blobs", "data", "input", "settled")
+    __slots__ = ("data", "frames", "input", "settled")
 
     def __init__(
         self,
@@ -87,8 +87,8 @@ class Snapshot:
         self.data = data
         #: The results of all steps of settled nodes.
         self.settled = settled
-        #: What process bodies have read, serialised: (kind, name) -> bytes. Any thread may add.
-        self.blobs: dict[tuple[str, str], Any] = {}
+        #: What process bodies have read, serialised; see `run.remote`. Any thread may add.
+        self.frames: dict[tuple[str, str, bool], Any] = {}
 
     @property
     def results(self) -> Mapping[str, StepResult]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 from syncflow.errors import PoolClosedError
 from syncflow.pools import wire
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
+from syncflow.pools.shared import Block
 from syncflow.pools.thread import Crew
 
 __all__ = ["FutureCall", "RemoteJob", "Stations"]
@@ -154,19 +155,21 @@ class RemoteJob:
 class FutureCall(RemoteJob):
     """A call whose result goes into a `Future`."""
 
-    __slots__ = ("_call", "_what", "future")
+    __slots__ = ("_call", "_kept", "_what", "future")
 
     def __init__(self, stations: Stations, call: tuple[Any, ...]) -> None:
         super().__init__(stations)
         self.future: Future[Any] = Future()
         self._call = call
+        #: Large buffers of the arguments; dropped with this job.
+        self._kept: list[Block] = []
         self._what = f"the call of {getattr(call[0], '__qualname__', call[0])!r}"
 
     def claim(self) -> bool:
         return self.future.set_running_or_notify_cancel()
 
     def request(self) -> tuple[Any, ...]:
-        return "call", self._what, wire.dump_by_value(self._call, self._what)
+        return "call", self._what, wire.dump_by_value(self._call, self._what, self._kept)
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         _, value, error, *_ = reply

@@ -19,6 +19,7 @@ from types import FunctionType
 from typing import Any, Final
 
 from syncflow.errors import RemoteError, SerializationError, StepInterrupt, annotate, rebuild
+from syncflow.pools.shared import Blob, Block, Collector, open_buffers
 
 __all__ = [
     "Channel",
@@ -144,50 +145,66 @@ def lingering(fd: int) -> Callable[[], None]:
     return linger
 
 
-def dump(value: Any, what: str) -> bytes:
+def dump(value: Any, what: str, kept: list[Block] | None = None) -> Blob:
     """Serialise a value that a worker sends to its parent.
 
     Args:
         value: Anything.
         what: What it is, for the error.
+        kept: Gets the block with the large buffers, to be kept until they are received. `None`:
+            they stay in the pickle.
 
     Raises:
         SerializationError: it cannot be pickled, whatever it raised while trying.
     """
     try:
-        return pickle.dumps(value, protocol=5)
+        return _dump(pickle.dumps, value, kept)
     except Exception:
         # Lambdas, closures and classes of the parent's __main__ are what cloudpickle is for.
-        return dump_by_value(value, what)
+        return dump_by_value(value, what, kept)
     except BaseException as error:
         raise SerializationError(what, _describe(error)) from error
 
 
-def dump_by_value(value: Any, what: str) -> bytes:
-    """Serialise a function or value that a parent sends to a worker.
+def dump_by_value(value: Any, what: str, kept: list[Block] | None = None) -> Blob:
+    """Serialise a function or value that a parent sends to a worker; see `dump`.
 
-    Unlike `dump`, this never tries plain pickle first. That would succeed for what is defined in
+    Unlike that, this never tries plain pickle first. That would succeed for what is defined in
     `__main__`, by a name that the worker does not have.
-
-    Raises:
-        SerializationError: it cannot be pickled, whatever it raised while trying.
     """
     import cloudpickle
 
     try:
-        return cloudpickle.dumps(value, protocol=5)  # type: ignore[no-any-return]
+        return _dump(cloudpickle.dumps, value, kept)
     except BaseException as error:
         raise SerializationError(what, _describe(error)) from error
 
 
-def load(blob: bytes, what: str) -> Any:
+def _dump(dumps: Callable[..., bytes], value: Any, kept: list[Block] | None) -> Blob:
+    if kept is None:
+        return dumps(value, protocol=5)
+    collector = Collector()
+    blob, block = collector.ship(dumps(value, protocol=5, buffer_callback=collector.take))
+    if block is not None:
+        kept.append(block)
+    return blob
+
+
+def load(blob: Blob, what: str, *, writable: bool = True) -> Any:
     """Rebuild what `dump` serialised.
+
+    Args:
+        blob: From the other side.
+        what: What it is, for the error.
+        writable: Whether large buffers are to be written to; if not, they are mapped read-only.
 
     Raises:
         SerializationError: it cannot be rebuilt, whatever it raised while trying.
     """
     try:
-        return pickle.loads(blob)
+        if isinstance(blob, bytes):
+            return pickle.loads(blob)
+        return pickle.loads(blob[0], buffers=open_buffers(blob, writable=writable))
     except StepInterrupt:
         raise  # meant for the body that is reading
     except BaseException as error:
@@ -202,7 +219,7 @@ def name_of(kind: str, name: str) -> str:
 
 #: One error taken apart: its pickle or None; type and message as text; notes; the positions of its
 #: cause and context in the chain, or None; whether the context is suppressed.
-_Link = tuple[bytes | None, str, str, list[str], int | None, int | None, bool]
+_Link = tuple[Blob | None, str, str, list[str], int | None, int | None, bool]
 
 #: An error with all the errors it leads to: the first link is its own. And its formatted traceback.
 Packed = tuple[list[_Link], str]
@@ -229,7 +246,7 @@ def pack_error(error: BaseException) -> Packed:
     return links, format_error(error)
 
 
-def _dump_error(error: BaseException) -> bytes | None:
+def _dump_error(error: BaseException) -> Blob | None:
     """Pickle an error alone; `None` when it cannot be.
 
     An error whose class has an `__init__` of its own is sent as class, arguments and attributes:
@@ -245,7 +262,7 @@ def _dump_error(error: BaseException) -> bytes | None:
         return None
 
 
-def _load_error(blob: bytes | None, message: str) -> BaseException | None:
+def _load_error(blob: Blob | None, message: str) -> BaseException | None:
     """Rebuild an error; `None` when that fails, or what comes of it is not what was sent."""
     if blob is None:
         return None

@@ -37,6 +37,7 @@ from typing import Any, Final
 from syncflow.context import MISSING, Context
 from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools import wire
+from syncflow.pools.shared import Block
 from syncflow.result import StepResult
 from syncflow.run.attempt import Outcome, inside_body, perform
 
@@ -157,7 +158,9 @@ class _Link:
                 self._talking.discard(me)
             if answer == "refused":
                 raise SerializationError(*detail)
-            value = wire.load(detail, wire.name_of(kind, name)) if answer == "value" else MISSING
+            value = MISSING
+            if answer == "value":
+                value = wire.load(detail, wire.name_of(kind, name), writable=False)
             self._read[kind, name] = value
         return self._read[kind, name]
 
@@ -204,6 +207,8 @@ class _Worker:
         self._page = page
         #: The body that may be interrupted; None between bodies.
         self._task: _Task | None = None
+        #: The large buffers of the last reply. The parent has them when it sends the next request.
+        self._kept: list[Block] = []
         self._handler = self._on_alarm
         signal.signal(signal.SIGALRM, self._handler)
 
@@ -216,6 +221,7 @@ class _Worker:
             number, kind, *details = pickle.loads(request)
             # From here on the task counts as begun: if this process dies now, the task is why.
             self._page.mark_received(number)
+            self._kept.clear()
             run = self._body if kind == "body" else self._call
             reply = run(number, *details)
             _flush()
@@ -234,7 +240,7 @@ class _Worker:
         except BaseException as error:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             outcome = Outcome(None, error, {}, started_at, monotonic())
-        return packed(outcome, what)
+        return packed(outcome, what, self._kept)
 
     def _body(
         self,
@@ -284,7 +290,7 @@ class _Worker:
             signal.setitimer(signal.ITIMER_REAL, 0)
         link.close()
         outcome.overdue = task.overdue
-        return packed(outcome, what)
+        return packed(outcome, what, self._kept)
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the body at hand, if it is the one that is meant; see the head of this file."""
@@ -309,15 +315,21 @@ class _Worker:
         raise StepInterrupt(f"step {task.context.step_name!r} is asked to stop")
 
 
-def packed(outcome: Outcome, what: str) -> tuple[Any, ...]:
-    """Take an outcome apart; a value or write that cannot be pickled makes it an error."""
+def packed(outcome: Outcome, what: str, kept: list[Block] | None = None) -> tuple[Any, ...]:
+    """Take an outcome apart; a value or write that cannot be pickled makes it an error.
+
+    Args:
+        outcome: Of a task.
+        what: Whose it is, for the error.
+        kept: See `wire.dump`.
+    """
     value = writes = error = None
     try:
         if outcome.value is not None:
-            value = wire.dump(outcome.value, f"the value {what}")
+            value = wire.dump(outcome.value, f"the value {what}", kept)
         if outcome.writes:
             writes = {
-                key: wire.dump(written, f"the state value {key!r} {what}")
+                key: wire.dump(written, f"the state value {key!r} {what}", kept)
                 for key, written in outcome.writes.items()
             }
         if outcome.error is not None:

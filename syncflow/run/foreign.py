@@ -83,9 +83,11 @@ class _Local:
         """Travel as what the body needs, and nothing else."""
         attempt, context = self._attempt, self._attempt.context
         view: Snapshot = context._view  # type: ignore[assignment]  # ours are
-        frames = {("input", ""): answer(attempt, "input", "")}
-        frames |= {("state", key): answer(attempt, "state", key) for key in view.data}
-        frames |= {("result", name): answer(attempt, "result", name) for name in view.settled}
+        frames = {("input", ""): answer(attempt, "input", "", share=False)}
+        frames |= {("state", key): answer(attempt, "state", key, share=False) for key in view.data}
+        frames |= {
+            ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
+        }
         error = None if context.error is None else wire.pack_error(context.error)
         names = (context.flow_name, context.run_id, context.step_name, context.attempt)
         return _Travelling, (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from collections.abc import Callable
 from functools import partial
 from time import monotonic
@@ -12,6 +13,7 @@ from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import wire
 from syncflow.pools.handle import Worker
+from syncflow.pools.shared import Block
 from syncflow.pools.station import RemoteJob, Stations
 from syncflow.run.attempt import Outcome
 
@@ -34,21 +36,60 @@ def function_blob(attempt: Attempt) -> bytes:
     return known[id(function)][1]
 
 
-def answer(attempt: Attempt, kind: str, name: str) -> bytes:
-    """Answer what a body reads; each value is serialised once a node."""
+def answer(attempt: Attempt, kind: str, name: str, *, share: bool = True) -> bytes:
+    """Answer what a body reads; each value is serialised once a node.
+
+    Args:
+        attempt: Whose body reads.
+        kind: `input`, `state`, `value`, `result` or `names`.
+        name: Of the key or step.
+        share: Put large buffers into shared memory; they are serialised once a run. False: the
+            body may be on another machine.
+    """
     view: Snapshot = attempt.context._view  # type: ignore[assignment]  # ours are
-    blob: bytes | None = view.blobs.get((kind, name))
-    if blob is not None:
-        return blob
     value = view.read(kind, name)
     if value is MISSING:
         return pickle.dumps(("missing", None))
-    try:
-        blob = pickle.dumps(("value", wire.dump_by_value(value, wire.name_of(kind, name))))
-    except SerializationError as error:
-        return pickle.dumps(("refused", (error.what, error.reason)))
-    view.blobs[kind, name] = blob
-    return blob
+    if kind == "names":
+        return pickle.dumps(("value", pickle.dumps(value)))
+    # Who asks first serialises; who asks meanwhile waits for that.
+    mine = Frame()
+    frame: Frame = view.frames.setdefault((kind, name, share), mine)
+    if frame is mine:
+        frame.fill(value, wire.name_of(kind, name), share)
+    return frame.wait()
+
+
+class Frame:
+    """One value, serialised once for all bodies that read it."""
+
+    __slots__ = ("_done", "_kept", "_payload")
+
+    def __init__(self) -> None:
+        self._done = threading.Event()
+        self._payload = b""
+        #: Its large buffers, in shared memory as long as this lives.
+        self._kept: list[Block] = []
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether it has buffers in shared memory."""
+        return bool(self._kept)
+
+    def fill(self, value: object, what: str, share: bool) -> None:
+        """Serialise the value; what cannot be is refused to all who ask."""
+        try:
+            blob = wire.dump_by_value(value, what, self._kept if share else None)
+            self._payload = pickle.dumps(("value", blob))
+        except SerializationError as error:
+            self._payload = pickle.dumps(("refused", (error.what, error.reason)))
+        finally:
+            self._done.set()
+
+    def wait(self) -> bytes:
+        """Return the frame to send."""
+        self._done.wait()  # set by whoever fills it, in any case
+        return self._payload
 
 
 def outcome_of(

@@ -240,13 +240,19 @@ class Runner:
         if self._engine.adrift:
             old = self._view
             self._view = Snapshot(old.input, dict(old.data), dict(old.settled))
+            self._view.frames = dict(old.frames)
             self._reporter.view = self._view
         return self._view
 
     def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
         view.data.update(written)
-        # Serialised once a node, no longer: the next one may change a value in place.
-        view.blobs = {}
+        # The next node may change a value in place, so it is serialised anew. Large buffers are
+        # not: they are serialised once a run, until the key is written again.
+        view.frames = {
+            (kind, name, share): frame
+            for (kind, name, share), frame in view.frames.items()
+            if frame.is_shared and not (kind == "state" and name in written)
+        }
 
     # --- back --------------------------------------------------------------------------------
 
