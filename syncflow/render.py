@@ -59,8 +59,12 @@ def table(result: FlowResult) -> str:
     """Return one line a step, members listed under their group, and a last line about the run."""
     import tabulate
 
+    cells = list(_rows(result))
     rows = tabulate.tabulate(
-        list(_rows(result)), headers=_HEADERS, disable_numparse=True, colalign=_ALIGNMENT
+        cells,
+        headers=_HEADERS,
+        disable_numparse=True,
+        colalign=_ALIGNMENT if cells else None,  # without rows, tabulate 0.9 has no columns
     )
     return f"{rows}\n\n{_summary(result)}"
 

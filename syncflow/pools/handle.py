@@ -7,6 +7,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import tempfile
 import threading
 import weakref
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.errors import WorkerCrashedError
 from syncflow.pools import wire
+from syncflow.pools.page import Page
 
 if TYPE_CHECKING:
     from syncflow.pools.station import RemoteJob
@@ -51,12 +53,15 @@ class Worker:
 
         from syncflow.pools import worker
 
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed; loky flushes both
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         context = get_context("loky")
         ours, theirs = context.Pipe(duplex=True)
         lifeline, self._lifeline = os.pipe()
         with tempfile.TemporaryFile() as shared:
-            shared.truncate(worker.Page.SIZE)
-            self.page = worker.Page(shared.fileno())
+            shared.truncate(Page.SIZE)
+            self.page = Page(shared.fileno())
             page = Connection(os.dup(shared.fileno()))
             hangup = Connection(lifeline, writable=False)
             process = context.Process(

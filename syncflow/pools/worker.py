@@ -23,12 +23,10 @@ import os
 import pickle
 import select
 import signal
-import struct
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from mmap import mmap
 from multiprocessing.connection import Connection
 from time import monotonic
 from types import FrameType
@@ -37,11 +35,12 @@ from typing import Any, Final
 from syncflow.context import MISSING, Context
 from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools import wire
+from syncflow.pools.page import Page
 from syncflow.pools.shared import Block
 from syncflow.result import StepResult
 from syncflow.run.attempt import Outcome, inside_body, perform
 
-__all__ = ["MASKED", "Page", "main", "packed"]
+__all__ = ["MASKED", "main", "packed"]
 
 #: Seconds after which an interrupt that could not be raised is tried again.
 _AGAIN: Final = 0.001
@@ -52,53 +51,6 @@ _LONGEST_TIMER: Final = 1e8
 
 #: Signals that are blocked while a worker starts.
 MASKED: Final = (signal.SIGINT, signal.SIGALRM)
-
-
-class Page:
-    """The page of memory that a worker shares with its parent.
-
-    Each field has one writer. Fields are written whole (eight aligned bytes); `started_at` before
-    `started`, so that who sees the task there sees its time.
-    """
-
-    SIZE: Final = 4096
-    _RECEIVED, _STARTED, _STARTED_AT, _STOP = 0, 8, 16, 24
-
-    def __init__(self, fd: int) -> None:
-        self._memory: mmap | bytearray = mmap(fd, self.SIZE)
-
-    def received(self) -> int:
-        """Return the last task that the worker has taken over."""
-        return self._get(self._RECEIVED)
-
-    def mark_received(self, task: int) -> None:
-        struct.pack_into("<q", self._memory, self._RECEIVED, task)
-
-    def started_at(self, task: int) -> float | None:
-        """Return the monotonic instant at which the body of `task` started, or `None`."""
-        if self._get(self._STARTED) != task:
-            return None
-        return float(struct.unpack_from("<d", self._memory, self._STARTED_AT)[0])
-
-    def mark_started(self, task: int, now: float) -> None:
-        struct.pack_into("<d", self._memory, self._STARTED_AT, now)
-        struct.pack_into("<q", self._memory, self._STARTED, task)
-
-    def stop(self) -> int:
-        """Return the last task that was asked to stop."""
-        return self._get(self._STOP)
-
-    def mark_stop(self, task: int) -> None:
-        struct.pack_into("<q", self._memory, self._STOP, task)
-
-    def _get(self, offset: int) -> int:
-        return int(struct.unpack_from("<q", self._memory, offset)[0])
-
-    def freeze(self) -> None:
-        """Keep what the page says, and give the memory and its descriptor back."""
-        shared, self._memory = self._memory, bytearray(self._memory)
-        if isinstance(shared, mmap):
-            shared.close()
 
 
 class _Link:

@@ -9,10 +9,11 @@ timer is ever taken back, and the cost of a settled step does not depend on how 
 from __future__ import annotations
 
 import heapq
+import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
 from syncflow.errors import StepCancelledError
@@ -22,11 +23,12 @@ from syncflow.run.effects import Effect, LateFinish
 from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.jobs import Attempt, Scope
+from syncflow.run.watching import Stop, Watcher
 
 if TYPE_CHECKING:
     from syncflow.run.member import Member
 
-__all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine", "Stop", "Watcher"]
+__all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine"]
 
 #: The run's token was cancelled.
 CANCEL: Final = "cancel"
@@ -34,28 +36,6 @@ CANCEL: Final = "cancel"
 INTERRUPT: Final = "interrupt"
 #: The run's time is up.
 TIMEOUT: Final = "timeout"
-
-
-class Stop(NamedTuple):
-    """Why a run stops before its last node."""
-
-    #: In words, for the steps that are stopped.
-    reason: str
-    #: What the flow's result says: a `FlowTimeoutError` or a `FlowCancelledError`.
-    error: Exception
-
-
-class Watcher:
-    """What an engine tells while it drives; here: nobody listens."""
-
-    def began(self, member: Member, attempt: Attempt) -> None:
-        """Its first body has started."""
-
-    def retrying(self, member: Member, error: Exception, delay: float) -> None:
-        """It will be tried again."""
-
-    def settled(self, member: Member) -> None:
-        """It has its final status."""
 
 
 class Engine:
@@ -86,6 +66,7 @@ class Engine:
         self.finished_late: list[LateFinish] = []
         #: The context of the inline body that is running: a token reaches it directly.
         self.inline: Context | None = None
+        self._thread_name = threading.current_thread().name
         self._timers: list[tuple[float, int, Callable[..., list[Order]], Any]] = []
         self._serial = 0
 
@@ -222,6 +203,7 @@ class Engine:
             self.inline = attempt.context
             if self.token is not None and self.token.cancelled:
                 attempt.context._ask()
+        attempt.worker = self._thread_name
         attempt.outcome = perform(attempt.step.fn, attempt.context, None)
         self.inline = None
         return self._ended(attempt)

@@ -10,10 +10,11 @@ from typing import Any
 from syncflow.context import Snapshot
 from syncflow.pools.thread import shared_thread_pool
 from syncflow.run.effects import LateFinish, Record
-from syncflow.run.engine import Engine, Watcher
+from syncflow.run.engine import Engine
 from syncflow.run.jobs import Attempt, Scope
 from syncflow.run.places import Places
 from syncflow.run.rollback import Clock, compensate, undo_view
+from syncflow.run.watching import Watcher
 
 __all__ = ["LateDesk"]
 

@@ -10,10 +10,10 @@ from typing import Any
 from syncflow.context import Context, Snapshot
 from syncflow.hooks import Event, Hooks
 from syncflow.result import StepResult, StepStatus
-from syncflow.run.engine import Watcher
 from syncflow.run.jobs import Attempt
 from syncflow.run.member import Member
 from syncflow.run.rollback import Clock
+from syncflow.run.watching import Watcher
 
 __all__ = ["CompensationReporter", "Reporter"]
 

@@ -32,7 +32,7 @@ from syncflow.result import (
     StepStatus,
 )
 from syncflow.run.attempt import call_body
-from syncflow.run.engine import INTERRUPT, TIMEOUT, Engine, Stop
+from syncflow.run.engine import INTERRUPT, TIMEOUT, Engine
 from syncflow.run.group import Group, Lane
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
@@ -41,6 +41,7 @@ from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
 from syncflow.run.rollback import Clock, compensate, undo_view
 from syncflow.run.signals import Guard
+from syncflow.run.watching import Stop
 
 if TYPE_CHECKING:
     from syncflow.flow import Flow

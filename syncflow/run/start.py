@@ -61,10 +61,8 @@ def run_flow(
             runner.close()
         if taken is not None:
             # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
-            pressed = taken.count > 0
             release(taken)
-            taken = None
-            if pressed:
+            if taken.count:
                 raise KeyboardInterrupt
         return result
     except KeyboardInterrupt as interrupt:
@@ -93,12 +91,21 @@ def _replaced(
     for node in nodes:
         group = node if isinstance(node, Parallel) else None
         for step in steps_of(node):
-            pool = pool_of(step, group)
-            if not isinstance(pool, str) or merged.get(pool) != "inline":
-                continue
-            if group is not None or step.timeout is not None:
-                raise DefinitionError(
-                    f"{where}: pools maps {pool!r} to 'inline', where step {step.name!r} cannot"
-                    f" run: it {'has a timeout' if group is None else 'is in a group'}"
+            _refuse_inline(step, group, merged, f"{where}: step {step.name!r}")
+            if step.undo is not None:
+                _refuse_inline(
+                    step.undo, None, merged, f"{where}: the compensation of step {step.name!r}"
                 )
     return merged
+
+
+def _refuse_inline(
+    step: Step, group: Parallel | None, pools: Mapping[str, str | Executor], where: str
+) -> None:
+    """Raise when `pools` sends a step inline that cannot run there."""
+    pool = pool_of(step, group)
+    if not isinstance(pool, str) or pools.get(pool) != "inline":
+        return
+    if group is not None or step.timeout is not None:
+        why = "has a timeout" if group is None else "is in a group"
+        raise DefinitionError(f"{where} {why}: pools cannot map {pool!r} to 'inline'")

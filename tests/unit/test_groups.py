@@ -77,7 +77,7 @@ def test_min_success_excludes_fail_fast(flow: Flow) -> None:
         ([named("x"), "y"], DefinitionTypeError),
         ([named("x"), None], DefinitionTypeError),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_bad_members_are_refused(flow: Flow, steps: Any, error: type[Exception]) -> None:
     """A group takes a non-empty iterable of steps and mappings, and says so."""

@@ -186,14 +186,18 @@ def test_an_unknown_option_gets_a_hint(ending: str, given_name: object) -> None:
     assert f"{WHERE}: {ending}" == str(error)
 
 
-@pytest.mark.parametrize("value", ASYNC, ids=repr)
+@pytest.mark.parametrize("value", ASYNC, ids=lambda value: type(value).__name__)
 def test_asynchronous_functions_are_refused(value: object) -> None:
     """What would only make a coroutine is refused, however it is wrapped."""
     with pytest.raises(DefinitionTypeError, match=r"step 'fetch': fn must .* is synchronous"):
         policy.function(value, "fn", WHERE)
 
 
-@pytest.mark.parametrize("value", [body, partial(body), len, int, "".join, lambda ctx: None])
+@pytest.mark.parametrize(
+    "value",
+    [body, partial(body), len, int, "".join, lambda ctx: None],
+    ids=["function", "partial", "builtin", "class", "method", "lambda"],
+)
 def test_callables_are_accepted(value: object) -> None:
     """Whatever does its work when it is called may be a body."""
     assert value is policy.function(value, "fn", WHERE)

@@ -1,0 +1,33 @@
+"""What an engine is told and tells: why it stops, and what becomes of its members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from syncflow.run.jobs import Attempt
+    from syncflow.run.member import Member
+
+__all__ = ["Stop", "Watcher"]
+
+
+class Stop(NamedTuple):
+    """Why a run stops before its last node."""
+
+    #: In words, for the steps that are stopped.
+    reason: str
+    #: What the flow's result says: a `FlowTimeoutError` or a `FlowCancelledError`.
+    error: Exception
+
+
+class Watcher:
+    """What an engine tells while it drives; here: nobody listens."""
+
+    def began(self, member: Member, attempt: Attempt) -> None:
+        """Its first body has started."""
+
+    def retrying(self, member: Member, error: Exception, delay: float) -> None:
+        """It will be tried again."""
+
+    def settled(self, member: Member) -> None:
+        """It has its final status."""

@@ -1,0 +1,164 @@
+"""What holds after every test: nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+#: Seconds that threads, processes and descriptors have to go after a test. What a body blocks on
+#: is released by the test, so this is only ever used up by a leak.
+PATIENCE = 5.0
+
+#: Descriptors that the pool keeps for one worker: pipe, lifeline, shared page, pidfd, and the
+#: sentinel and the data pipe of loky's process object.
+FDS_OF_A_WORKER = 6
+
+#: Descriptors of a resource tracker, which lives as long as the interpreter.
+FDS_OF_A_TRACKER = 1
+
+#: In the command lines of worker processes, and of the trackers of loky and multiprocessing.
+WORKER, TRACKER = "syncflow-worker", "resource_tracker"
+
+#: How the names of threads begin that the shared pools keep.
+SHARED_THREADS = ("syncflow-thread-", "syncflow-process-")
+
+#: How the names of shared-memory files begin that can be ours; others use /dev/shm, too.
+OURS_IN_SHM = ("syncflow", "psm_", "sem.loky", "sem.mp", "loky", "joblib")
+
+
+def body_runs(thread: threading.Thread) -> bool:
+    """Tell whether the thread is inside a body of a step: abandoned, after a test."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "call_body":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def foreign_threads() -> set[threading.Thread]:
+    """Return all threads but the idle ones of the shared pools."""
+    return {
+        thread
+        for thread in threading.enumerate()
+        if not thread.name.startswith(SHARED_THREADS) or body_runs(thread)
+    }
+
+
+def worker_threads() -> int:
+    """Return how many threads of process pools there are: each has one worker."""
+    return sum(thread.name.startswith("syncflow-process-") for thread in threading.enumerate())
+
+
+def children() -> dict[int, str]:
+    """Return the child processes of this one, pid and command line."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            for pid in (task / "children").read_text().split():
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                found[int(pid)] = command.replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue  # the thread, or the child, has ended meanwhile
+    return found
+
+
+def usable_cores() -> int:
+    """Return how many workers the shared process pool may have."""
+    import loky
+
+    return loky.cpu_count()
+
+
+def descriptors() -> dict[int, str]:
+    """Return the open file descriptors and what they lead to."""
+    found = {}
+    for path in Path("/proc/self/fd").iterdir():
+        try:
+            found[int(path.name)] = str(path.readlink())
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+def shared_memory() -> set[str]:
+    """Return the names of the files in shared memory that can be ours."""
+    return {path.name for path in Path("/dev/shm").iterdir() if path.name.startswith(OURS_IN_SHM)}
+
+
+class Snapshot:
+    """What there is before a test."""
+
+    def __init__(self) -> None:
+        self.threads = foreign_threads()
+        self.children = children()
+        self.descriptors = descriptors()
+        self.shared_memory = shared_memory()
+
+    def leaks(self) -> list[str]:
+        """Return what there is now that neither was there before nor belongs to a shared pool."""
+        found = [f"thread {thread.name}" for thread in foreign_threads() - self.threads]
+        now = children()
+        workers = {pid for pid, command in now.items() if WORKER in command}
+        allowed = min(worker_threads(), usable_cores()) if workers else 0
+        if len(workers) > allowed:
+            found.append(f"{len(workers)} workers, where the shared pool may have {allowed}")
+        trackers = {pid for pid, command in now.items() if TRACKER in command}
+        found += [
+            f"child process {pid}: {now[pid]}"
+            for pid in now.keys() - self.children.keys() - workers - trackers
+        ]
+        known = sum(WORKER in command for command in self.children.values())
+        open_now = descriptors()
+        grown = len(open_now) - len(self.descriptors)
+        grown -= FDS_OF_A_WORKER * max(0, len(workers) - known)
+        grown -= FDS_OF_A_TRACKER * len(trackers - self.children.keys())
+        if grown > 0:
+            new = {fd: path for fd, path in open_now.items() if self.descriptors.get(fd) != path}
+            found.append(f"{grown} more file descriptors; new are {new}")
+        found += [f"/dev/shm/{name}" for name in shared_memory() - self.shared_memory]
+        return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until the condition holds, at most so long; return whether it does."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """Check that a test leaves no thread, process, descriptor or shared-memory file behind.
+
+    The shared pools keep idle threads and workers: those are theirs, with their descriptors. An
+    abandoned body counts as left behind as long as it runs.
+    """
+    before = Snapshot()
+    yield
+    if not before.leaks():
+        return
+    gc.collect()  # what hangs in a cycle of the test's own making is no leak
+    if not wait_until(lambda: not before.leaks(), PATIENCE):
+        pytest.fail("left behind: " + "; ".join(before.leaks()))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_pools_end() -> Iterator[None]:
+    """Shut the shared pools down in the end: their workers go."""
+    yield
+    for module, name in (("process", "shared_process_pool"), ("thread", "shared_thread_pool")):
+        loaded = sys.modules.get(f"syncflow.pools.{module}")
+        if loaded is not None:
+            getattr(loaded, name)().shutdown(wait=True, cancel_futures=True)
+    left = [command for command in children().values() if WORKER in command]
+    assert [] == left

@@ -1,0 +1,65 @@
+"""A step whose first attempt is abandoned, and returns when it is told to."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from contract_tools import Gate, Journal, do_nothing
+
+from syncflow import Context, Flow, Step
+
+#: Seconds after which an attempt is abandoned.
+SHORT = 0.1
+
+#: What is on record when the first attempt has been undone.
+UNDONE = "slow mark 1 value 1"
+
+
+class Scene:
+    """A step `slow` whose first attempt hangs at a gate, and what was undone of it."""
+
+    def __init__(self, gates: Callable[[str], Gate], journal: Journal) -> None:
+        self.release = gates("release")
+        self.undone = gates("undone")
+        self.journal = journal
+        self.body_thread: threading.Thread | None = None
+        self.undo_threads: list[threading.Thread] = []
+        self.errors: list[BaseException | None] = []
+
+    def body(self, ctx: Context) -> str:
+        """Hang at the first attempt; then write and return which one it was."""
+        if ctx.attempt == 1:
+            self.body_thread = threading.current_thread()
+            self.release.wait()
+        ctx.set("mark", f"mark {ctx.attempt}")
+        return f"value {ctx.attempt}"
+
+    def undo(self, ctx: Context) -> None:
+        """Note what is undone, and where."""
+        self.undo_threads.append(threading.current_thread())
+        self.errors.append(ctx.error)
+        self.journal.add(ctx.step_name, ctx.get("mark"), ctx.value("slow"))
+        self.undone.open()
+
+    def step(self, **options: Any) -> Step:
+        """Return the step."""
+        known = {"timeout": SHORT, "compensate": self.undo}
+        return Step("slow", self.body, **(known | options))
+
+    def tolerated(self, hooks: Any = (), **options: Any) -> Flow:
+        """Return a flow whose group tolerates that the step has failed."""
+        steps = [self.step(**options), Step("good", do_nothing)]
+        return Flow("flow", hooks=hooks).parallel("g", steps)
+
+    def finish(self, ctx: Context) -> None:
+        """Let the hanging attempt return, and wait until it is undone."""
+        self.release.open()
+        self.undone.wait()
+
+    @property
+    def body_runs(self) -> bool:
+        """Whether the thread of the first attempt is there: abandoned, it ends with it."""
+        assert self.body_thread is not None
+        return self.body_thread.is_alive()
