@@ -255,9 +255,12 @@ class Flow:
         """
         from syncflow.run.start import run_flow  # a definition alone needs no engine
 
-        return run_flow(
-            self, input, timeout=timeout, cancel=cancel, run_id=run_id, drain=drain, pools=pools
-        )
+        try:
+            return run_flow(
+                self, input, timeout=timeout, cancel=cancel, run_id=run_id, drain=drain, pools=pools
+            )
+        finally:
+            del input  # the traceback of an inline body leads to this frame
 
     def _add(self, node: Step | Parallel) -> None:
         names = self._check(node)

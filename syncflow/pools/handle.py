@@ -17,8 +17,9 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from syncflow.errors import WorkerCrashedError
+from syncflow.errors import PoolClosedError, WorkerCrashedError
 from syncflow.pools import wire
+from syncflow.pools.crew import close_for_exit, is_exiting
 from syncflow.pools.page import Page
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Worker:
     """
 
     def __init__(self, initializer: bytes | None, held: deque[Callable[[], None]]) -> None:
+        if is_exiting():
+            raise PoolClosedError("the interpreter is exiting: no worker is started any more")
         from multiprocessing import process as registry
         from multiprocessing.connection import Connection
 
@@ -266,14 +269,19 @@ class Worker:
         """Rebuild an error that the worker sent, with a note that shows its traceback there."""
         return wire.rebuild_error(packed, f"worker process {self.pid}")
 
-    def crash(self, step_name: str | None = None, attempt: int | None = None) -> WorkerCrashedError:
+    def crash(
+        self,
+        step_name: str | None = None,
+        attempt: int | None = None,
+        kind: type[WorkerCrashedError] = WorkerCrashedError,
+    ) -> WorkerCrashedError:
         """Describe the death of this worker, once it is reaped."""
         code = self._process.exitcode
         name = None
         if code is not None and code < 0:
             known = -code in signal.valid_signals()
             name = getattr(signal.Signals(-code), "name", None) if known else f"signal {-code}"
-        return WorkerCrashedError(self.pid, code, name, step_name, attempt)
+        return kind(self.pid, code, name, step_name, attempt)
 
 
 def _after_fork() -> None:
@@ -285,6 +293,7 @@ def _after_fork() -> None:
 @atexit.register
 def _end_workers() -> None:
     """Leave no worker behind: ask idle ones to end, kill the others."""
+    close_for_exit()
     workers = [worker for worker in list(_live) if not worker.ended]
     for worker in workers:
         if worker.busy:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
+from functools import partial
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from syncflow.policy import count, function, seconds
@@ -93,6 +95,33 @@ class ProcessPool(Executor):
         self._stations.crew.start(job)
         return job.future
 
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        **options: Any,
+    ) -> Iterator[T]:
+        """Call `fn` with the items of the iterables; see `concurrent.futures.Executor.map`.
+
+        Args:
+            fn: Called once for each item.
+            iterables: Iterated at once, in parallel.
+            timeout: Seconds until the last result; `None`: no limit.
+            chunksize: Items that share one message to a worker.
+            options: Whatever else the running Python's executors know.
+
+        Raises:
+            DefinitionError: `chunksize` is not a positive integer.
+        """
+        count(chunksize, "chunksize", "ProcessPool.map", least=1)
+        if chunksize == 1:
+            return super().map(fn, *iterables, timeout=timeout, **options)
+        calls = zip(*iterables, strict=False)
+        chunks = iter(lambda: list(islice(calls, chunksize)), [])
+        return _flat(super().map(partial(_call_each, fn), chunks, timeout=timeout, **options))
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; see `concurrent.futures.Executor.shutdown`.
 
@@ -101,6 +130,19 @@ class ProcessPool(Executor):
             cancel_futures: Cancel what has not started.
         """
         self._stations.crew.shutdown(wait=wait, drop=cancel_futures)
+
+
+def _call_each(fn: Callable[..., T], calls: list[tuple[Any, ...]]) -> list[T]:
+    """Run one chunk, in a worker."""
+    return [fn(*items) for items in calls]
+
+
+def _flat(chunks: Iterator[list[T]]) -> Iterator[T]:
+    """Yield the values of chunks, and keep none that was taken."""
+    for values in chunks:
+        values.reverse()
+        while values:
+            yield values.pop()
 
 
 def usable_cores() -> int:

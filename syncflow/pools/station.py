@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from syncflow.errors import PoolClosedError
 from syncflow.pools import wire
+from syncflow.pools.crew import Crew
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
 from syncflow.pools.shared import Block
-from syncflow.pools.thread import Crew
 
 __all__ = ["FutureCall", "RemoteJob", "Stations"]
 
@@ -180,7 +180,9 @@ class FutureCall(RemoteJob):
         return partial(self.future.set_result, result)
 
     def crashed(self, worker: Worker) -> Callable[[], None]:
-        return self.refused(worker.crash())
+        from syncflow.pools.broken import BrokenWorkerError
+
+        return self.refused(worker.crash(kind=BrokenWorkerError))
 
     def refused(self, error: BaseException) -> Callable[[], None]:
         if isinstance(error, PoolClosedError):

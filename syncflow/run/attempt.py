@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 from syncflow.context import Context, current
 
-__all__ = ["Outcome", "call_body", "inside_body", "perform", "protected"]
+__all__ = ["Outcome", "call_body", "clear_callers", "inside_body", "perform", "protected"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -117,6 +117,17 @@ def perform(
     finally:
         current.reset(token)
     return Outcome(value, None, context._writes, started_at, monotonic())
+
+
+def clear_callers(error: BaseException) -> None:
+    """Empty the finished frames that called the body which raised `error`; its own stay."""
+    frame = error.__traceback__ and error.__traceback__.tb_frame.f_back
+    while frame is not None:
+        try:
+            frame.clear()
+        except RuntimeError:
+            return  # still running, and so are its callers
+        frame = frame.f_back
 
 
 def _strip(error: BaseException) -> None:

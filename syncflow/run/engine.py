@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
 from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
-from syncflow.run.attempt import perform
+from syncflow.run.attempt import clear_callers, perform
 from syncflow.run.effects import Effect, LateFinish
 from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
@@ -34,6 +34,9 @@ __all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine"]
 CANCEL: Final = "cancel"
 #: Ctrl-C.
 INTERRUPT: Final = "interrupt"
+#: Seconds that the main thread sleeps at most, so that a signal that did not wake it is handled.
+SIGNAL_SECONDS: Final = 0.1
+
 #: The run's time is up.
 TIMEOUT: Final = "timeout"
 
@@ -67,6 +70,11 @@ class Engine:
         #: The context of the inline body that is running: a token reaches it directly.
         self.inline: Context | None = None
         self._thread_name = threading.current_thread().name
+        # A signal handler runs when the main thread runs; the kernel may wake another thread.
+        in_main = threading.current_thread() is threading.main_thread()
+        self._longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
+        #: What inline bodies have raised; see `close`.
+        self._raised: list[BaseException] = []
         self._timers: list[tuple[float, int, Callable[..., list[Order]], Any]] = []
         self._serial = 0
 
@@ -119,13 +127,24 @@ class Engine:
             inline._ask()
 
     def close(self) -> None:
-        """Let go of what the run has made: the frames of a failed inline body lead here."""
+        """Let go of what the run has made.
+
+        The traceback of an inline body leads to the frames of its callers, and these to the results
+        with the error: without this, only the garbage collector would ever free them.
+        """
+        for error in self._raised:
+            clear_callers(error)
+        self._raised.clear()
         nothing: Any = None
         self._group = self._members = self._view = self._error = self.inline = nothing
         self.watcher = self.explain = self.interrupted = self.stopped = nothing
         self._timers.clear()
         self.adrift.clear()
         self.finished_late.clear()
+
+    def raised(self, error: BaseException) -> None:
+        """Take note of what code that was called inline has raised; see `close`."""
+        self._raised.append(error)
 
     def look(self) -> None:
         """Between groups: take note of what has arrived. Only late finishers are running."""
@@ -150,7 +169,7 @@ class Engine:
         until = monotonic() + seconds
         while self.adrift and (left := until - monotonic()) > 0:
             try:
-                message = self.inbox.get(timeout=min(left, LONGEST_WAIT))
+                message = self.inbox.get(timeout=min(left, self._longest_wait))
             except Empty:
                 continue
             if message is INTERRUPT:
@@ -206,6 +225,8 @@ class Engine:
         attempt.worker = self._thread_name
         attempt.outcome = perform(attempt.step.fn, attempt.context, None)
         self.inline = None
+        if attempt.outcome.error is not None:
+            self.raised(attempt.outcome.error)
         return self._ended(attempt)
 
     def _rest(self, index: int, delay: float) -> None:
@@ -213,7 +234,7 @@ class Engine:
         member, now = self._members[index], monotonic()
         error = self._group.errors[index]
         assert error is not None
-        self.watcher.retrying(member, error, delay)
+        self.watcher.retrying(member, self._group.attempts[index] + 1, error, delay)
         member.attempt = None
         member.ready_at = now
         self._at(now + delay, self._rested, index)
@@ -269,7 +290,8 @@ class Engine:
                 return look(subject)
             try:
                 # Woken by whatever is put into the inbox; the next timer is the limit.
-                message = inbox.get(timeout=min(wait, LONGEST_WAIT) if timers else None)
+                longest = self._longest_wait
+                message = inbox.get(timeout=min(wait, longest) if timers else longest)
             except Empty:
                 return []
         else:

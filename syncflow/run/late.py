@@ -82,11 +82,13 @@ class LateDesk:
             # Its own inbox: this thread waits for the compensation, whether or not the run goes on.
             scope = Scope(own.flow_name, own.run_id, own.variables, SimpleQueue(), False, None)
             view: Snapshot = attempt.context._view  # type: ignore[assignment]
+            engine = Engine(scope, Watcher())
             result, _ = own.variables.copy().run(
-                compensate, Engine(scope, Watcher()), self._places, self._clock, member.name, undo,
+                compensate, engine, self._places, self._clock, member.name, undo,
                 undo_view(view, member.name, outcome.writes, outcome.value),
                 member.the_effect().cause or member.error, late=True,
             )  # fmt: skip
+            engine.close()
         self._tell(attempt)
         self._inbox.put(LateFinish(attempt, result))
 

@@ -71,12 +71,8 @@ class Reporter(Watcher):
     def began(self, member: Member, attempt: Attempt) -> None:
         self.emit("on_step_start", member.name, attempt.context.attempt, group=self.group)
 
-    def retrying(self, member: Member, error: Exception, delay: float) -> None:
-        if self._hooks:
-            number = member.attempts + 1
-            self.emit(
-                "on_step_retry", member.name, number, group=self.group, error=error, delay=delay
-            )
+    def retrying(self, member: Member, number: int, error: Exception, delay: float) -> None:
+        self.emit("on_step_retry", member.name, number, group=self.group, error=error, delay=delay)
 
     def settled(self, member: Member) -> None:
         status, started = member.status, member.first_started

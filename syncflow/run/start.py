@@ -52,7 +52,7 @@ def run_flow(
     places = Places(_replaced(flow, nodes, pools, where))
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
-    result = None
+    result = runner = None
     try:
         runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout)
         try:
@@ -72,6 +72,8 @@ def run_flow(
     finally:
         if taken is not None:
             release(taken)
+        # The traceback of an inline body leads to this frame: keep nothing that leads back to it.
+        del input, result, runner
 
 
 def _replaced(

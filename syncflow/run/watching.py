@@ -26,8 +26,8 @@ class Watcher:
     def began(self, member: Member, attempt: Attempt) -> None:
         """Its first body has started."""
 
-    def retrying(self, member: Member, error: Exception, delay: float) -> None:
-        """It will be tried again."""
+    def retrying(self, member: Member, number: int, error: Exception, delay: float) -> None:
+        """It will be tried again: attempt `number`, in `delay` seconds."""
 
     def settled(self, member: Member) -> None:
         """It has its final status."""

@@ -31,6 +31,12 @@ def failing_once(ctx: Context) -> str:
     return "value"
 
 
+def failing_twice(ctx: Context) -> None:
+    """Fail at the first two attempts."""
+    if ctx.attempt <= 2:
+        raise BodyError("once" if ctx.attempt == 1 else "twice")
+
+
 # --- which, in which order -------------------------------------------------------------------
 
 
@@ -167,7 +173,7 @@ def test_several_hooks_are_called_in_their_order() -> None:
 def everything(recorder: Recorder, pool: str) -> FlowResult:
     """Run a flow that calls nearly every hook."""
     flow = Flow("flow", hooks=[recorder])
-    flow.step("a", failing_once, pool=pool, retries=1, retry_delay=0.001, compensate=do_nothing)
+    flow.step("a", failing_twice, pool=pool, retries=2, retry_delay=0.001, compensate=do_nothing)
     flow.step("b", do_nothing, compensate=fail)
     members = "thread" if pool == "inline" else pool
     steps = [Step("bad", fail), Step("never", do_nothing)]
@@ -238,9 +244,10 @@ EVENTS: list[tuple[str, int, Fields, Any]] = [
     ("on_step_start", 0, lambda e, r: (e.step_name, e.attempt, e.group), ("a", 1, None)),
     ("on_step_start", 2, lambda e, r: (e.step_name, e.attempt, e.group), ("bad", 1, "g")),
     ("on_step_retry", 0, lambda e, r: (e.step_name, e.attempt, str(e.error)), ("a", 2, "once")),
+    ("on_step_retry", 1, lambda e, r: (e.step_name, e.attempt), ("a", 3)),
     ("on_step_retry", 0, lambda e, r: e.delay, 0.001),
     ("on_step_complete", 0, lambda e, r: e.result is r["a"], True),
-    ("on_step_complete", 0, lambda e, r: (e.step_name, e.attempt, e.error), ("a", 2, None)),
+    ("on_step_complete", 0, lambda e, r: (e.step_name, e.attempt, e.error), ("a", 3, None)),
     ("on_step_fail", 0, lambda e, r: e.error is e.result.error is r["bad"].error, True),
     ("on_step_fail", 0, lambda e, r: (e.step_name, e.group, e.attempt), ("bad", "g", 1)),
     ("on_step_cancel", 0, lambda e, r: (e.step_name, e.group), ("never", "g")),

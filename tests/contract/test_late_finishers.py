@@ -216,11 +216,11 @@ def test_a_late_compensation_may_run_in_a_process(scene: Scene) -> None:
 
 
 def draining(scene: Scene, drain: float) -> FlowResult:
-    """Run a flow that fails with a hanging body, which is released in 0.1 s."""
+    """Run a flow that fails with a hanging body, which is released soon after."""
     timer = threading.Timer(0.1, scene.release.open)
-    timer.start()
+    flow = Flow("flow", hooks=[When("on_step_fail", timer.start)]).step(scene.step())
     try:
-        return Flow("flow").step(scene.step()).run(drain=drain)
+        return flow.run(drain=drain)
     finally:
         timer.join()
 

@@ -89,7 +89,7 @@ def test_errors_of_groups_are_collected_with_the_result(worker_pool: str) -> Non
 def test_errors_of_compensations_are_collected_with_the_result(pool: str) -> None:
     """Nor does a rollback."""
     undo = Step("undo", raise_watched, pool=pool)
-    flow = Flow("flow").step("a", do_nothing, compensate=undo).step("bad", fail)
+    flow = Flow("flow").step("a", do_nothing, compensate=undo).step("bad", fail, pool=pool)
     assert_collected(watch(flow, lambda result: result.compensations[0].error))
 
 
