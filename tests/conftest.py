@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -32,9 +33,8 @@ SHARED_THREADS = ("syncflow-thread-", "syncflow-process-")
 OURS_IN_SHM = ("syncflow", "psm_", "sem.loky", "sem.mp", "loky", "joblib")
 
 
-def body_runs(thread: threading.Thread) -> bool:
-    """Tell whether the thread is inside a body of a step: abandoned, after a test."""
-    frame = sys._current_frames().get(thread.ident or 0)
+def in_a_body(frame: FrameType | None) -> bool:
+    """Tell whether a thread is inside the body of a step: after a test, an abandoned one."""
     while frame is not None:
         if frame.f_code.co_name == "call_body":
             return True
@@ -44,10 +44,11 @@ def body_runs(thread: threading.Thread) -> bool:
 
 def foreign_threads() -> set[threading.Thread]:
     """Return all threads but the idle ones of the shared pools."""
+    frames = sys._current_frames()
     return {
         thread
         for thread in threading.enumerate()
-        if not thread.name.startswith(SHARED_THREADS) or body_runs(thread)
+        if not thread.name.startswith(SHARED_THREADS) or in_a_body(frames.get(thread.ident or 0))
     }
 
 

@@ -18,7 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.errors import PoolClosedError, WorkerCrashedError
-from syncflow.pools import wire
+from syncflow.pools import packing, wire
 from syncflow.pools.crew import close_for_exit, is_exiting
 from syncflow.pools.page import Page
 
@@ -32,6 +32,9 @@ EXIT_SECONDS: Final = 0.3
 
 #: Every worker that has not been reaped, for interpreter exit and fork.
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+#: Held while a worker starts, so that the interpreter does not exit in the middle of it.
+_starting = threading.Lock()
 
 
 def deliver_all(held: deque[Callable[[], None]]) -> None:
@@ -47,55 +50,6 @@ class Worker:
     """
 
     def __init__(self, initializer: bytes | None, held: deque[Callable[[], None]]) -> None:
-        if is_exiting():
-            raise PoolClosedError("the interpreter is exiting: no worker is started any more")
-        from multiprocessing import process as registry
-        from multiprocessing.connection import Connection
-
-        from loky.backend import get_context
-
-        from syncflow.pools import worker
-
-        for name in ("stdout", "stderr"):
-            if getattr(sys, name) is None:  # closed; loky flushes both
-                setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
-        context = get_context("loky")
-        ours, theirs = context.Pipe(duplex=True)
-        lifeline, self._lifeline = os.pipe()
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(Page.SIZE)
-            self.page = Page(shared.fileno())
-            page = Connection(os.dup(shared.fileno()))
-            hangup = Connection(lifeline, writable=False)
-            process = context.Process(
-                target=worker.main,
-                args=(theirs, page, hangup, initializer),
-                name="syncflow-worker",
-                daemon=False,
-            )
-            # The mask is inherited: until the worker has its handlers, neither a Ctrl-C, which a
-            # terminal sends to it, too, nor a stop can end it.
-            masked = signal.pthread_sigmask(signal.SIG_BLOCK, worker.MASKED)
-            try:
-                process.start()
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        for end in (theirs, page, hangup):
-            end.close()
-        # multiprocessing would wait for it at interpreter exit, also in forked children.
-        registry._children.discard(process)  # type: ignore[attr-defined]
-        self.pid: int = process.pid
-        self._process = process
-        self._pipe = ours
-        self._poll = select.poll()
-        self._poll.register(ours.fileno(), select.POLLIN)
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
-        if self._pidfd is not None:
-            self._poll.register(self._pidfd, select.POLLIN)
-        # Not blocking, so that a write to a dead worker whose child holds the pipe open can end.
-        os.set_blocking(ours.fileno(), False)
-        self._channel = wire.Channel(ours.fileno(), self._wait, self._wait_for_room)
-        self._linger = wire.lingering(ours.fileno())
         #: Results that the owning thread has yet to deliver: before it sleeps at the latest.
         self._held = held
         #: Guards `_ended`: no signal is sent to a pid that may already be somebody else's.
@@ -108,7 +62,60 @@ class Worker:
         #: The task that is on it, or 0. Guarded by the lock, so that a kill hits who it is for.
         self._task = 0
         self.tasks = 0
-        _live.add(self)
+        with _starting:
+            if is_exiting():
+                raise PoolClosedError("the interpreter is exiting: no worker is started any more")
+            self._start(initializer)
+            _live.add(self)
+
+    def _start(self, initializer: bytes | None) -> None:
+        """Start the process; set what is known of it."""
+        from multiprocessing import process as registry
+        from multiprocessing.connection import Connection
+
+        from loky.backend import get_context
+
+        from syncflow.pools import worker
+
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # closed; loky flushes both
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
+        context = get_context("loky")
+        self._pipe, theirs = context.Pipe(duplex=True)
+        lifeline, self._lifeline = os.pipe()
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(Page.SIZE)
+            self.page = Page(shared.fileno())
+            page = Connection(os.dup(shared.fileno()))
+            hangup = Connection(lifeline, writable=False)
+            self._process = context.Process(
+                target=worker.main,
+                args=(theirs, page, hangup, initializer),
+                name="syncflow-worker",
+                daemon=False,
+            )
+            # The mask is inherited: until the worker has its handlers, neither a Ctrl-C, which a
+            # terminal sends to it, too, nor a stop can end it.
+            masked = signal.pthread_sigmask(signal.SIG_BLOCK, worker.MASKED)
+            try:
+                self._process.start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, masked)
+        for end in (theirs, page, hangup):
+            end.close()
+        # multiprocessing would wait for it at interpreter exit, also in forked children.
+        registry._children.discard(self._process)  # type: ignore[attr-defined]
+        self.pid: int = self._process.pid
+        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        ours = self._pipe.fileno()
+        self._poll = select.poll()
+        self._poll.register(ours, select.POLLIN)
+        if self._pidfd is not None:
+            self._poll.register(self._pidfd, select.POLLIN)
+        # Not blocking, so that a write to a dead worker whose child holds the pipe open can end.
+        os.set_blocking(ours, False)
+        self._channel = wire.Channel(ours, self._wait, self._wait_for_room)
+        self._linger = wire.lingering(ours)
 
     def _wait(self) -> None:
         """Wait until the worker has said something. The kernel wakes this, also when it dies.
@@ -265,9 +272,9 @@ class Worker:
         """Whether the process is gone."""
         return self._ended
 
-    def rebuilt(self, packed: wire.Packed) -> BaseException:
+    def rebuilt(self, packed: packing.Packed) -> BaseException:
         """Rebuild an error that the worker sent, with a note that shows its traceback there."""
-        return wire.rebuild_error(packed, f"worker process {self.pid}")
+        return packing.rebuild_error(packed, f"worker process {self.pid}")
 
     def crash(
         self,
@@ -286,6 +293,8 @@ class Worker:
 
 def _after_fork() -> None:
     """A forked child has no workers, and must not hold the lifelines of its parent's."""
+    global _starting
+    _starting = threading.Lock()
     for worker in list(_live):
         worker.forget()
 
@@ -294,7 +303,8 @@ def _after_fork() -> None:
 def _end_workers() -> None:
     """Leave no worker behind: ask idle ones to end, kill the others."""
     close_for_exit()
-    workers = [worker for worker in list(_live) if not worker.ended]
+    with _starting:  # no worker is started after this
+        workers = [worker for worker in list(_live) if not worker.ended]
     for worker in workers:
         if worker.busy:
             worker.kill(worker.tasks)

@@ -1,9 +1,8 @@
-"""What crosses the pipe between a pool and a worker process: frames, values, errors.
+"""What crosses the pipe between a pool and a worker process: frames and values.
 
 A frame is an 8-byte length and that many bytes. What is in a frame is pickled: by `pickle` where
 that works, by cloudpickle for what only it can do (lambdas, closures, classes of `__main__`).
-An error that cannot be rebuilt on the other side arrives as a `RemoteError` that tells its type,
-message and traceback.
+Errors have a file of their own, `packing.py`.
 """
 
 from __future__ import annotations
@@ -11,28 +10,14 @@ from __future__ import annotations
 import os
 import pickle
 import select
-import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from time import monotonic
-from types import FunctionType
 from typing import Any, Final
 
-from syncflow.errors import RemoteError, SerializationError, StepInterrupt, annotate, rebuild
+from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools.shared import Blob, Block, Collector, open_buffers
 
-__all__ = [
-    "Channel",
-    "Packed",
-    "dump",
-    "dump_by_value",
-    "lingering",
-    "load",
-    "name_of",
-    "pack_error",
-    "rebuild_error",
-    "unpack_error",
-]
+__all__ = ["Channel", "dump", "dump_by_value", "lingering", "load", "name_of", "text_of"]
 
 _HEADER: Final = 8
 _CHUNK: Final = 1 << 16
@@ -215,111 +200,6 @@ def name_of(kind: str, name: str) -> str:
     """Return what an error calls something that a body reads."""
     known = {"input": "the input", "names": "the names", "state": f"the state value {name!r}"}
     return known.get(kind, f"the {kind} of step {name!r}")
-
-
-#: One error taken apart: its pickle or None; type and message as text; notes; the positions of its
-#: cause and context in the chain, or None; whether the context is suppressed.
-_Link = tuple[Blob | None, str, str, list[str], int | None, int | None, bool]
-
-#: An error with all the errors it leads to: the first link is its own. And its formatted traceback.
-Packed = tuple[list[_Link], str]
-
-
-def pack_error(error: BaseException) -> Packed:
-    """Take an error apart, with its notes, its chain of causes and its traceback as text."""
-    found = [error]
-    for link in found:  # grows while it is walked
-        for linked in (link.__cause__, link.__context__):
-            if linked is not None and not any(linked is known for known in found):
-                found.append(linked)
-
-    def position(linked: BaseException | None) -> int | None:
-        return next((at for at, known in enumerate(found) if known is linked), None)
-
-    links: list[_Link] = [
-        (
-            _dump_error(link), type(link).__qualname__, text_of(link), _notes(link),
-            position(link.__cause__), position(link.__context__), link.__suppress_context__,
-        )
-        for link in found
-    ]  # fmt: skip
-    return links, format_error(error)
-
-
-def _dump_error(error: BaseException) -> Blob | None:
-    """Pickle an error alone; `None` when it cannot be.
-
-    An error whose class has an `__init__` of its own is sent as class, arguments and attributes:
-    pickle would call that `__init__` with the arguments of the message.
-    """
-    kind = type(error)
-    own_init = isinstance(kind.__init__, FunctionType)
-    standard = kind.__reduce__ is BaseException.__reduce__
-    parts = (kind, error.args, error.__dict__) if own_init and standard else error
-    try:
-        return dump(parts, "the error")
-    except SerializationError:
-        return None
-
-
-def _load_error(blob: Blob | None, message: str) -> BaseException | None:
-    """Rebuild an error; `None` when that fails, or what comes of it is not what was sent."""
-    if blob is None:
-        return None
-    try:
-        error = load(blob, "the error")
-        if isinstance(error, tuple):
-            kind, args, attributes = error
-            error = rebuild(kind, args)
-            error.__dict__.update(attributes)
-    except BaseException:
-        return None
-    right = isinstance(error, BaseException) and text_of(error) == message
-    return error if right else None
-
-
-_CAUSE: Any = BaseException.__cause__
-_CONTEXT: Any = BaseException.__context__
-_HIDDEN: Any = BaseException.__suppress_context__
-
-
-def unpack_error(packed: Packed) -> BaseException:
-    """Rebuild an error, with a `RemoteError` for what cannot be rebuilt; never raises."""
-    links, text = packed
-    errors = []
-    for blob, name, message, notes, *_ in links:
-        error = _load_error(blob, message) or RemoteError(name, message, text)
-        with suppress(Exception):
-            error.__notes__ = notes
-        errors.append(error)
-    for error, (*_, cause, context, hidden) in zip(errors, links, strict=True):
-        # By way of the base class: no error class can refuse that.
-        _CAUSE.__set__(error, None if cause is None else errors[cause])
-        _CONTEXT.__set__(error, None if context is None else errors[context])
-        _HIDDEN.__set__(error, hidden)
-    return errors[0]
-
-
-def rebuild_error(packed: Packed, where: str) -> BaseException:
-    """Rebuild an error, with a note that shows its traceback there; never raises."""
-    error = unpack_error(packed)
-    annotate(error, f"in {where}:\n{packed[1]}")
-    return error
-
-
-def _notes(error: BaseException) -> list[str]:
-    """Return the notes of an error, whatever somebody has put there."""
-    notes = getattr(error, "__notes__", ())
-    return [text_of(note) for note in notes] if isinstance(notes, (list, tuple)) else []
-
-
-def format_error(error: BaseException) -> str:
-    """Format an error with its traceback; never raises."""
-    try:
-        return "".join(traceback.format_exception(error)).rstrip()
-    except BaseException:
-        trace = "".join(traceback.format_tb(error.__traceback__))
-        return f"Traceback (most recent call last):\n{trace}{_describe(error)}"
 
 
 def text_of(thing: object) -> str:

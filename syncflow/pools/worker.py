@@ -34,7 +34,7 @@ from typing import Any, Final
 
 from syncflow.context import MISSING, Context
 from syncflow.errors import SerializationError, StepInterrupt
-from syncflow.pools import wire
+from syncflow.pools import packing, wire
 from syncflow.pools.page import Page
 from syncflow.pools.shared import Block
 from syncflow.result import StepResult
@@ -204,13 +204,13 @@ class _Worker:
         attempt: int,
         timeout: float | None,
         deadline: float | None,
-        error: wire.Packed | None,
+        error: packing.Packed | None,
         announce: bool,
     ) -> tuple[Any, ...]:
         """Run one attempt of a step."""
         what = f"of step {step_name!r}"
         link = _Link(self._channel)
-        cause = None if error is None else wire.unpack_error(error)
+        cause = None if error is None else packing.unpack_error(error)
         context = Context(flow_name, run_id, step_name, attempt, link, deadline, cause)
         try:
             body = wire.load(function, f"the function {what}")
@@ -285,10 +285,10 @@ def packed(outcome: Outcome, what: str, kept: list[Block] | None = None) -> tupl
                 for key, written in outcome.writes.items()
             }
         if outcome.error is not None:
-            error = wire.pack_error(outcome.error)
+            error = packing.pack_error(outcome.error)
     except SerializationError as refused:
         value = writes = None
-        error = wire.pack_error(refused)
+        error = packing.pack_error(refused)
     return (
         "done", value, error, writes,
         outcome.started_at, outcome.ended_at, outcome.overdue,
@@ -350,7 +350,7 @@ def main(
             function, args = wire.load(initializer, "the initializer")
             function(*args)
     except BaseException as error:
-        channel.send(pickle.dumps(("unfit", wire.pack_error(error))))
+        channel.send(pickle.dumps(("unfit", packing.pack_error(error))))
         return
     worker = _Worker(channel, Page(page.fileno()))
     channel.send(pickle.dumps(("ready",)))

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
 from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
-from syncflow.run.attempt import clear_callers, perform
 from syncflow.run.effects import Effect, LateFinish
 from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
+from syncflow.run.inline import InlineBodies
 from syncflow.run.jobs import Attempt, Scope
 from syncflow.run.watching import Stop, Watcher
 
@@ -54,7 +54,6 @@ class Engine:
         self.scope = scope
         self.inbox: SimpleQueue[Any] = scope.inbox
         self.watcher = watcher
-        self.token = token
         #: Monotonic instant at which the run's time is up.
         self.deadline: float | None = None
         #: Why the run stops; set once, by `stop`.
@@ -67,14 +66,10 @@ class Engine:
         self.adrift: set[Attempt] = set()
         #: What late finishers have reported.
         self.finished_late: list[LateFinish] = []
-        #: The context of the inline body that is running: a token reaches it directly.
-        self.inline: Context | None = None
-        self._thread_name = threading.current_thread().name
+        self.inline = InlineBodies(token)
         # A signal handler runs when the main thread runs; the kernel may wake another thread.
         in_main = threading.current_thread() is threading.main_thread()
         self._longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
-        #: What inline bodies have raised; see `close`.
-        self._raised: list[BaseException] = []
         self._timers: list[tuple[float, int, Callable[..., list[Order]], Any]] = []
         self._serial = 0
 
@@ -122,29 +117,17 @@ class Engine:
     def cancel(self) -> None:
         """Hear of the token. Any thread, also when the run is over."""
         self.inbox.put(CANCEL)
-        inline = self.inline
-        if inline is not None:
-            inline._ask()
+        self.inline.ask()
 
     def close(self) -> None:
-        """Let go of what the run has made.
-
-        The traceback of an inline body leads to the frames of its callers, and these to the results
-        with the error: without this, only the garbage collector would ever free them.
-        """
-        for error in self._raised:
-            clear_callers(error)
-        self._raised.clear()
+        """Let go of what the run has made: the frames of failed inline bodies lead here."""
+        self.inline.clear()
         nothing: Any = None
-        self._group = self._members = self._view = self._error = self.inline = nothing
+        self._group = self._members = self._view = self._error = nothing
         self.watcher = self.explain = self.interrupted = self.stopped = nothing
         self._timers.clear()
         self.adrift.clear()
         self.finished_late.clear()
-
-    def raised(self, error: BaseException) -> None:
-        """Take note of what code that was called inline has raised; see `close`."""
-        self._raised.append(error)
 
     def look(self) -> None:
         """Between groups: take note of what has arrived. Only late finishers are running."""
@@ -216,17 +199,7 @@ class Engine:
         """Run the body here and now."""
         if self.scope.announce:
             self._began(attempt)
-        if not self._shielded:
-            # The token looks for this after it was cancelled, this looks at the token after it
-            # was set: one of the two asks the body.
-            self.inline = attempt.context
-            if self.token is not None and self.token.cancelled:
-                attempt.context._ask()
-        attempt.worker = self._thread_name
-        attempt.outcome = perform(attempt.step.fn, attempt.context, None)
-        self.inline = None
-        if attempt.outcome.error is not None:
-            self.raised(attempt.outcome.error)
+        self.inline.run(attempt, shielded=self._shielded)
         return self._ended(attempt)
 
     def _rest(self, index: int, delay: float) -> None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import PoolClosedError, SerializationError
-from syncflow.pools import wire
+from syncflow.pools import packing, wire
 from syncflow.pools.worker import packed
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.jobs import Attempt
@@ -88,7 +88,7 @@ class _Local:
         frames |= {
             ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
         }
-        error = None if context.error is None else wire.pack_error(context.error)
+        error = None if context.error is None else packing.pack_error(context.error)
         names = (context.flow_name, context.run_id, context.step_name, context.attempt)
         return _Travelling, (
             function_blob(attempt), names, attempt.step.timeout, context.remaining, error, frames,
@@ -144,7 +144,7 @@ class _Travelling:
         names: tuple[str, str, str, int],
         timeout: float | None,
         remaining: float | None,
-        error: wire.Packed | None,
+        error: packing.Packed | None,
         frames: dict[tuple[str, str], bytes],
     ) -> None:
         self._function = function
@@ -156,7 +156,7 @@ class _Travelling:
 
     def __call__(self) -> _Sent:
         """Run the body; return what it came to, in bytes."""
-        cause = None if self._error is None else wire.unpack_error(self._error)
+        cause = None if self._error is None else packing.unpack_error(self._error)
         deadline = None if self._remaining is None else monotonic() + self._remaining
         context = Context(*self._names, _Parcel(self._frames), deadline, cause)
         what = f"of step {context.step_name!r}"
@@ -185,8 +185,8 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
         if returned is None:
             return  # it ran in this process
         reply, host, pid = returned
-        rebuilt: Callable[[wire.Packed], BaseException] = partial(
-            wire.rebuild_error, where=f"process {pid} of {host}"
+        rebuilt: Callable[[packing.Packed], BaseException] = partial(
+            packing.rebuild_error, where=f"process {pid} of {host}"
         )
         outcome = outcome_of(reply, attempt.context.step_name, rebuilt)
         if outcome.started_at is not None:

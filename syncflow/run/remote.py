@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
-from syncflow.pools import wire
+from syncflow.pools import packing, wire
 from syncflow.pools.handle import Worker
 from syncflow.pools.shared import Block
 from syncflow.pools.station import RemoteJob, Stations
@@ -93,7 +93,7 @@ class Frame:
 
 
 def outcome_of(
-    reply: tuple[Any, ...], step_name: str, rebuilt: Callable[[wire.Packed], BaseException]
+    reply: tuple[Any, ...], step_name: str, rebuilt: Callable[[packing.Packed], BaseException]
 ) -> Outcome:
     """Turn a worker's reply into an outcome.
 
@@ -134,7 +134,7 @@ class BodyJob(RemoteJob):
         return (
             "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, context._deadline,
-            None if context.error is None else wire.pack_error(context.error),
+            None if context.error is None else packing.pack_error(context.error),
             attempt.scope.announce,
         )  # fmt: skip
 

@@ -153,7 +153,7 @@ class Runner:
                     f"flow {self._flow.name!r}: the input is not valid: {refused}"
                 )
                 error.__cause__ = refused
-                self._engine.raised(refused)
+                self._engine.inline.raised(refused)
                 return error
             except KeyboardInterrupt:
                 if not self._interrupted():

@@ -248,7 +248,7 @@ def raise_unknown_class(ctx: object) -> None:
     """Raise an error of a module that only this process has."""
     module = types.ModuleType("only_in_the_worker")
     sys.modules["only_in_the_worker"] = module
-    exec("class Unknown(Exception): pass", module.__dict__)  # noqa: S102
+    exec("class Unknown(Exception): pass", module.__dict__)
     throw(module.Unknown("a message"))
 
 

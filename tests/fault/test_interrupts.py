@@ -86,9 +86,7 @@ def test_finally_blocks_run(tmp_path: Path, process_pool: Any, body: Any) -> Non
     assert "cleaned up" == path.read_text()
 
 
-@pytest.mark.parametrize(
-    "spoiler", [bodies.replace_the_handler, bodies.leave_the_alarm_blocked]
-)
+@pytest.mark.parametrize("spoiler", [bodies.replace_the_handler, bodies.leave_the_alarm_blocked])
 def test_a_body_cannot_spoil_the_interrupt_of_the_next(
     tmp_path: Path, own_pool: ProcessPool, spoiler: Any
 ) -> None:
@@ -116,9 +114,7 @@ def _pelt(pool: ProcessPool, finished: threading.Event, sent: list[int]) -> None
 
 
 @pytest.mark.parametrize("rounds", [0, 200])
-def test_an_interrupt_for_a_finished_body_hits_no_other(
-    own_pool: ProcessPool, rounds: int
-) -> None:
+def test_an_interrupt_for_a_finished_body_hits_no_other(own_pool: ProcessPool, rounds: int) -> None:
     """Signals that name an earlier task do nothing, wherever they land."""
     finished, sent = threading.Event(), [0]
     pelting = threading.Thread(target=_pelt, args=(own_pool, finished, sent))
@@ -253,9 +249,7 @@ def test_a_member_stopped_while_its_function_is_unpickled_is_cancelled(
 
 @pytest.mark.parametrize("grace", [0.0, 0.1, 5.0])
 @pytest.mark.parametrize("delay", [0.01, 0.03, 0.06, 0.1, 0.15])
-def test_a_member_stopped_while_its_worker_starts_is_cancelled(
-    delay: float, grace: float
-) -> None:
+def test_a_member_stopped_while_its_worker_starts_is_cancelled(delay: float, grace: float) -> None:
     """However early the stop comes, and however short the grace is."""
     token = CancelToken()
     with ProcessPool(1) as pool:
@@ -269,9 +263,7 @@ def test_a_member_stopped_while_its_worker_starts_is_cancelled(
         assert Flow("good").step("good", bodies.good, pool=pool).run().ok
 
 
-def test_work_that_was_given_up_on_is_not_sent_again(
-    tmp_path: Path, own_pool: ProcessPool
-) -> None:
+def test_work_that_was_given_up_on_is_not_sent_again(tmp_path: Path, own_pool: ProcessPool) -> None:
     """The run's time is up while the worker is stopped: its body never runs."""
     import os
     import signal

@@ -125,9 +125,7 @@ CRASHES = {
 
 
 @pytest.mark.parametrize("body", CRASHES.values(), ids=CRASHES)
-def test_a_worker_that_crashes_over_a_payload(
-    tmp_path: Path, process_pool: Any, body: Any
-) -> None:
+def test_a_worker_that_crashes_over_a_payload(tmp_path: Path, process_pool: Any, body: Any) -> None:
     """It is a crash like any other, and nobody waits for the rest of a message."""
     error = survive(tmp_path, process_pool, body).error
     assert isinstance(error, WorkerCrashedError)
@@ -154,9 +152,7 @@ def test_a_value_larger_than_the_pipe(process_pool: Any, size: int) -> None:
     assert sent == flow.run(sent)["echo"].value
 
 
-def test_a_value_that_takes_for_ever_to_pickle_times_out(
-    tmp_path: Path, process_pool: Any
-) -> None:
+def test_a_value_that_takes_for_ever_to_pickle_times_out(tmp_path: Path, process_pool: Any) -> None:
     """The attempt's time is up for its body and value together: then the worker is killed."""
     body = partial(payloads.give_back, partial(_HangsAtPickling))
     failed = survive(tmp_path, process_pool, body, timeout=0.2, grace=0.1)

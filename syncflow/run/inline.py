@@ -1,0 +1,66 @@
+"""Inline bodies: they run in the thread that drives, which hears of nothing while they do."""
+
+from __future__ import annotations
+
+import threading
+
+from syncflow.context import CancelToken, Context
+from syncflow.run.attempt import clear_callers, perform
+from syncflow.run.jobs import Attempt
+
+__all__ = ["InlineBodies"]
+
+
+class InlineBodies:
+    """Runs the inline bodies of one engine.
+
+    Args:
+        token: Reaches the body that is running directly; its message cannot be read meanwhile.
+    """
+
+    def __init__(self, token: CancelToken | None) -> None:
+        self._token = token
+        self._thread_name = threading.current_thread().name
+        #: Of the body that is running and may be asked to stop.
+        self._context: Context | None = None
+        #: What bodies have raised; see `clear`.
+        self._raised: list[BaseException] = []
+
+    def run(self, attempt: Attempt, *, shielded: bool) -> None:
+        """Run the body of an attempt here and now.
+
+        Args:
+            attempt: Gets its outcome.
+            shielded: The token does not reach it.
+        """
+        if not shielded:
+            # The token looks for the context after it was cancelled, this looks at the token after
+            # the context was set: one of the two asks the body.
+            self._context = attempt.context
+            if self._token is not None and self._token.cancelled:
+                attempt.context._ask()
+        attempt.worker = self._thread_name
+        attempt.outcome = perform(attempt.step.fn, attempt.context, None)
+        self._context = None
+        if attempt.outcome.error is not None:
+            self.raised(attempt.outcome.error)
+
+    def ask(self) -> None:
+        """Ask the body that is running to stop. Any thread."""
+        context = self._context
+        if context is not None:
+            context._ask()
+
+    def raised(self, error: BaseException) -> None:
+        """Take note of what something that was called inline has raised."""
+        self._raised.append(error)
+
+    def clear(self) -> None:
+        """Empty the frames that led to bodies that failed, once these frames are done with.
+
+        The traceback of such a body leads to the frames of its callers, and these to the results
+        with the error: without this, only the garbage collector would ever free them.
+        """
+        for error in self._raised:
+            clear_callers(error)
+        self._raised.clear()
