@@ -71,9 +71,11 @@ class Worker:
     def _start(self, initializer: bytes | None) -> None:
         """Start the process; set what is known of it."""
         from multiprocessing import process as registry
+        from multiprocessing import resource_tracker
         from multiprocessing.connection import Connection
 
         from loky.backend import get_context
+        from loky.backend import resource_tracker as loky_tracker
 
         from syncflow.pools import worker
 
@@ -94,6 +96,9 @@ class Worker:
                 name="syncflow-worker",
                 daemon=False,
             )
+            # Both trackers first: when one of them starts, it takes the mask back.
+            resource_tracker.ensure_running()
+            loky_tracker.ensure_running()
             # The mask is inherited: until the worker has its handlers, neither a Ctrl-C, which a
             # terminal sends to it, too, nor a stop can end it.
             masked = signal.pthread_sigmask(signal.SIG_BLOCK, worker.MASKED)

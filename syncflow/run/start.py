@@ -61,8 +61,10 @@ def run_flow(
             runner.close()
         if taken is not None:
             # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
+            # It raises where something is called: so nothing is, outside this `try`, on a good end.
             release(taken)
-            if taken.count:
+            pressed, taken = taken.count, None
+            if pressed:
                 raise KeyboardInterrupt
         return result
     except KeyboardInterrupt as interrupt:
