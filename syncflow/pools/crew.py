@@ -28,7 +28,7 @@ from typing import Any, Final, Protocol
 
 from syncflow.errors import PoolClosedError
 
-__all__ = ["Crew", "FutureJob", "Job", "close_for_exit", "is_exiting"]
+__all__ = ["Crew", "FutureJob", "Job", "close_for_exit", "is_exiting", "refuse"]
 
 #: Seconds after which an idle thread ends.
 IDLE_SECONDS: Final = 60.0
@@ -81,11 +81,15 @@ class FutureJob:
             del self, future
 
     def refuse(self, error: BaseException) -> None:
-        if isinstance(error, PoolClosedError):
-            self.future.cancel()
-            self.future.set_running_or_notify_cancel()  # tells who waits for it
-        elif self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
+        refuse(self.future, error)
+
+
+def refuse(future: Future[Any], error: BaseException) -> None:
+    """Settle the future of a call that has not begun: cancelled when the pool was closed."""
+    if isinstance(error, PoolClosedError):
+        future.cancel()
+    if future.set_running_or_notify_cancel():  # tells who waits for one that is cancelled
+        future.set_exception(error)
 
 
 class Crew:

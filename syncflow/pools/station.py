@@ -15,9 +15,8 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
-from syncflow.errors import PoolClosedError
 from syncflow.pools import wire
-from syncflow.pools.crew import Crew
+from syncflow.pools.crew import Crew, refuse
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
 from syncflow.pools.shared import Block
 
@@ -147,9 +146,8 @@ class RemoteJob:
                 worker.kill(self.task)
 
     def refuse(self, error: BaseException) -> None:
-        deliver = self.refused(error)
-        if deliver is not None:
-            deliver()
+        """Settle without having been claimed: the pool is broken or closed."""
+        raise NotImplementedError
 
 
 class FutureCall(RemoteJob):
@@ -185,14 +183,10 @@ class FutureCall(RemoteJob):
         return self.refused(worker.crash(kind=BrokenWorkerError))
 
     def refused(self, error: BaseException) -> Callable[[], None]:
-        if isinstance(error, PoolClosedError):
-            return partial(_cancel, self.future)
         return partial(self.future.set_exception, error)
 
-
-def _cancel(future: Future[Any]) -> None:
-    future.cancel()
-    future.set_running_or_notify_cancel()  # tells who waits for it
+    def refuse(self, error: BaseException) -> None:
+        refuse(self.future, error)
 
 
 class Stations:

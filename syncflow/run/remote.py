@@ -161,7 +161,7 @@ class BodyJob(RemoteJob):
 
     def refuse(self, error: BaseException) -> None:
         if self.claim():
-            super().refuse(error)
+            self.refused(error)()
 
     def _deliver(self, outcome: Outcome) -> Callable[[], None]:
         self._attempt.worker = None if self.worker is None else self.worker.pid

@@ -812,7 +812,11 @@ own.shutdown()
 os._exit(code)
 """
     return subprocess.run(
-        [sys.executable, "-u", "-c", script], capture_output=True, text=True, timeout=60
+        [sys.executable, "-u", "-c", script],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
 
 
