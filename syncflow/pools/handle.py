@@ -12,7 +12,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
@@ -49,7 +49,12 @@ class Worker:
     `stop` and `kill` alone may be called from others.
     """
 
-    def __init__(self, initializer: bytes | None, held: deque[Callable[[], None]]) -> None:
+    def __init__(
+        self,
+        initializer: bytes | None,
+        held: deque[Callable[[], None]],
+        environment: Mapping[str, str],
+    ) -> None:
         #: Results that the owning thread has yet to deliver: before it sleeps at the latest.
         self._held = held
         #: Guards `_ended`: no signal is sent to a pid that may already be somebody else's.
@@ -65,10 +70,10 @@ class Worker:
         with _starting:
             if is_exiting():
                 raise PoolClosedError("the interpreter is exiting: no worker is started any more")
-            self._start(initializer)
+            self._start(initializer, environment)
             _live.add(self)
 
-    def _start(self, initializer: bytes | None) -> None:
+    def _start(self, initializer: bytes | None, environment: Mapping[str, str]) -> None:
         """Start the process; set what is known of it."""
         from multiprocessing import process as registry
         from multiprocessing import resource_tracker
@@ -95,6 +100,7 @@ class Worker:
                 args=(theirs, page, hangup, initializer),
                 name="syncflow-worker",
                 daemon=False,
+                env=dict(environment),
             )
             # Both trackers first: when one of them starts, it takes the mask back.
             resource_tracker.ensure_running()

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from syncflow.policy import count, function, seconds
-from syncflow.pools.station import FutureCall, Stations
+from syncflow.pools.station import FutureCall, Stations, usable_cores
 
 __all__ = ["ProcessPool", "shared_process_pool"]
 
@@ -143,13 +143,6 @@ def _flat(chunks: Iterator[list[T]]) -> Iterator[T]:
         values.reverse()
         while values:
             yield values.pop()
-
-
-def usable_cores() -> int:
-    """Return the cores that this process may use, as `loky.cpu_count()` counts them."""
-    import loky
-
-    return loky.cpu_count()  # type: ignore[no-any-return]
 
 
 _shared: ProcessPool | None = None

@@ -6,6 +6,7 @@ death is the task's own end.
 
 from __future__ import annotations
 
+import os
 import pickle
 import threading
 from collections import deque
@@ -24,6 +25,25 @@ __all__ = ["FutureCall", "RemoteJob", "Stations"]
 
 #: How often a task is sent while its workers die before they have received it.
 _SENDS: Final = 3
+
+
+#: How the thread libraries are told: OpenMP, OpenBLAS, MKL, BLIS, Accelerate, NumExpr, Numba.
+_THREAD_COUNTS: Final = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use, as `loky.cpu_count()` counts them."""
+    import loky
+
+    return loky.cpu_count()  # type: ignore[no-any-return]
 
 
 class RemoteJob:
@@ -227,8 +247,17 @@ class Stations:
             initializer = None
             if self.initializer is not None:
                 initializer = wire.dump_by_value(self.initializer, "the initializer")
-            worker = self._own.worker = Worker(initializer, held)
+            worker = self._own.worker = Worker(initializer, held, self._environment())
         return worker
+
+    def _environment(self) -> dict[str, str]:
+        """Return what a new worker finds in its environment beside ours.
+
+        The thread libraries inside of numpy and the like would each use all cores, in each of n
+        workers: they get one n-th, unless the user has said how many.
+        """
+        threads = str(max(1, usable_cores() // self.limit))
+        return {name: threads for name in _THREAD_COUNTS if name not in os.environ}
 
     def _held(self) -> deque[Callable[[], None]]:
         """Return the results that the calling thread has yet to deliver."""
