@@ -21,6 +21,7 @@ from syncflow.errors import PoolClosedError, WorkerCrashedError
 from syncflow.pools import packing, wire
 from syncflow.pools.crew import close_for_exit, is_exiting
 from syncflow.pools.page import Page
+from syncflow.pools.shared import Blob
 
 if TYPE_CHECKING:
     from syncflow.pools.station import RemoteJob
@@ -51,7 +52,7 @@ class Worker:
 
     def __init__(
         self,
-        initializer: bytes | None,
+        initializer: Blob | None,
         held: deque[Callable[[], None]],
         environment: Mapping[str, str],
     ) -> None:
@@ -73,7 +74,7 @@ class Worker:
             self._start(initializer, environment)
             _live.add(self)
 
-    def _start(self, initializer: bytes | None, environment: Mapping[str, str]) -> None:
+    def _start(self, initializer: Blob | None, environment: Mapping[str, str]) -> None:
         """Start the process; set what is known of it."""
         from multiprocessing import process as registry
         from multiprocessing import resource_tracker

@@ -77,7 +77,8 @@ def _dump_error(error: BaseException) -> Blob | None:
     pickle would call that `__init__` with the arguments of the message. So is a group, without its
     members.
     """
-    kind, parts = type(error), error
+    kind = type(error)
+    parts: object = error
     if isinstance(error, BaseExceptionGroup):
         parts = (kind, (error.message,), error.__dict__)
     elif isinstance(kind.__init__, FunctionType) and kind.__reduce__ is BaseException.__reduce__:

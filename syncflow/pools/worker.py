@@ -36,11 +36,11 @@ from syncflow.context import MISSING, Context
 from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
 from syncflow.pools.page import Page
-from syncflow.pools.shared import Block
+from syncflow.pools.shared import Blob, Block
 from syncflow.result import StepResult
 from syncflow.run.attempt import Outcome, inside_body, perform
 
-__all__ = ["MASKED", "main", "packed"]
+__all__ = ["MASKED", "main", "open_frame", "packed"]
 
 #: Seconds after which an interrupt that could not be raised is tried again.
 _AGAIN: Final = 0.001
@@ -105,16 +105,25 @@ class _Link:
                     if self._closed:
                         raise RuntimeError("the body that this context belongs to is over")
                     self._channel.send(pickle.dumps(("read", kind, name)))
-                    answer, detail = pickle.loads(self._channel.receive())
+                    frame = self._channel.receive()
             finally:
                 self._talking.discard(me)
-            if answer == "refused":
-                raise SerializationError(*detail)
-            value = MISSING
-            if answer == "value":
-                value = wire.load(detail, wire.name_of(kind, name), writable=False)
-            self._read[kind, name] = value
+            self._read[kind, name] = open_frame(frame, kind, name)
         return self._read[kind, name]
+
+
+def open_frame(frame: bytes, kind: str, name: str) -> Any:
+    """Rebuild what the parent has answered: a value, or `MISSING`.
+
+    Raises:
+        SerializationError: it could not be sent, or cannot be rebuilt.
+    """
+    answer, detail = pickle.loads(frame)
+    if answer == "refused":
+        raise SerializationError(*detail)
+    if answer == "missing":
+        return MISSING
+    return wire.load(detail, wire.name_of(kind, name), writable=False)
 
 
 class _RemoteResults(Mapping[str, StepResult]):
@@ -329,7 +338,7 @@ def _watch(lifeline: int) -> None:
 
 
 def main(
-    pipe: Connection, page: Connection, lifeline: Connection, initializer: bytes | None
+    pipe: Connection, page: Connection, lifeline: Connection, initializer: Blob | None
 ) -> None:
     """Run in a new worker process.
 

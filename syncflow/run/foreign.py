@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import PoolClosedError, SerializationError
 from syncflow.pools import packing, wire
-from syncflow.pools.worker import packed
+from syncflow.pools.shared import Blob
+from syncflow.pools.worker import open_frame, packed
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.jobs import Attempt
 from syncflow.run.places import THREADS_AT_A_TIME, Place
@@ -127,11 +128,7 @@ class _Parcel:
         """
         if (kind, name) not in self._read:
             frame = self._frames.get((kind, name))
-            kept, detail = ("missing", None) if frame is None else pickle.loads(frame)
-            if kept == "refused":
-                raise SerializationError(*detail)
-            value = wire.load(detail, wire.name_of(kind, name)) if kept == "value" else MISSING
-            self._read[kind, name] = value
+            self._read[kind, name] = MISSING if frame is None else open_frame(frame, kind, name)
         return self._read[kind, name]
 
 
@@ -140,7 +137,7 @@ class _Travelling:
 
     def __init__(
         self,
-        function: bytes,
+        function: Blob,
         names: tuple[str, str, str, int],
         timeout: float | None,
         remaining: float | None,

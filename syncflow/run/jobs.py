@@ -23,6 +23,7 @@ from syncflow.context import Context
 from syncflow.run.attempt import Outcome, perform
 
 if TYPE_CHECKING:
+    from syncflow.pools.shared import Blob
     from syncflow.run.late import LateDesk
     from syncflow.run.member import Member
 
@@ -57,7 +58,7 @@ class Scope:
         #: Deals with abandoned attempts whose bodies end after all; None: nobody need.
         self.late = late
         #: Functions of process steps, serialised once: id -> (function, bytes).
-        self.functions: dict[int, tuple[Any, bytes]] = {}
+        self.functions: dict[int, tuple[Any, Blob]] = {}
 
 
 class Attempt:

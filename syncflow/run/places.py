@@ -172,4 +172,5 @@ class Places:
             return Processes(name, target)
         from syncflow.run.foreign import Foreign
 
+        assert isinstance(target, Executor)  # the definition sees to that
         return Foreign(name, target)

@@ -13,7 +13,7 @@ from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
 from syncflow.pools.handle import Worker
-from syncflow.pools.shared import Block
+from syncflow.pools.shared import Blob, Block
 from syncflow.pools.station import RemoteJob, Stations
 from syncflow.run.attempt import Outcome
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["BodyJob", "answer", "function_blob", "outcome_of"]
 
 
-def function_blob(attempt: Attempt) -> bytes:
+def function_blob(attempt: Attempt) -> Blob:
     """Return the function of an attempt's step, serialised once a run.
 
     Raises:
