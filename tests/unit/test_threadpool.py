@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import ALL_COMPLETED, CancelledError, Executor, Future, as_completed, wait
 from concurrent.futures.thread import BrokenThreadPool
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -319,6 +320,29 @@ def test_no_job_is_lost_while_idle_threads_end() -> None:
         for job in jobs:
             crew.start(job)
         assert [0, 0, 0] == [result_of(job.future) for job in jobs]
+    crew.shutdown(wait=True, drop=False)
+
+
+class LyingQueue(SimpleQueue[Any]):
+    """Says once that nothing has come, although a job has."""
+
+    lied = False
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Lie, then tell the truth."""
+        if not self.lied:
+            self.lied = True
+            raise Empty
+        return super().get(block, timeout)
+
+
+def test_a_thread_that_gives_up_too_early_stays() -> None:
+    """A thread whose wait ended just before a job came does not leave that job behind."""
+    crew = Crew(1, "crew")
+    crew._jobs = LyingQueue()
+    job = FutureJob(int, (), {})
+    crew.start(job)
+    assert 0 == result_of(job.future)
     crew.shutdown(wait=True, drop=False)
 
 
@@ -729,6 +753,23 @@ def test_a_result_is_freed_with_its_future() -> None:
         result_of(pool.submit(int))  # on the same thread, which has let go of the first job by now
         del future
         assert marker() is None
+
+
+def test_an_idle_thread_keeps_no_result() -> None:
+    """A thread that waits for its next job has let go of what the last one returned."""
+    rests: SimpleQueue[None] = SimpleQueue()
+    crew = Crew(1, "crew", before_sleep=lambda: rests.put(None))
+    with Gate() as gate:
+        job = FutureJob(lambda: (gate(), Marker())[1], (), {})
+        crew.start(job)
+        enter(gate)
+        while not rests.empty():
+            rests.get()
+    marker = weakref.ref(result_of(job.future))
+    del job
+    rests.get(timeout=PATIENCE)
+    assert marker() is None
+    crew.shutdown(wait=True, drop=False)
 
 
 def test_arguments_are_freed_when_the_call_is_done() -> None:
