@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
 from contextvars import ContextVar
 from time import monotonic
 from types import MappingProxyType
@@ -164,8 +165,9 @@ class Context:
         self._asked = False
         #: A StepInterrupt is on its way through the body: raising another would hit its clean-up.
         self._interrupted = False
-        #: Made by the first `sleep`.
-        self._waker: threading.Event | None = None
+        #: What `sleep` waits for. A bare lock, and no `Event`: it may be interrupted, and opened in
+        #: a signal handler, at any moment.
+        self._waker = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Context {self.flow_name}/{self.step_name} attempt {self.attempt}>"
@@ -269,23 +271,23 @@ class Context:
         """
         duration = checked_seconds(seconds, "seconds", f"step {self.step_name!r}: ctx.sleep")
         until = monotonic() + duration
-        if self._waker is None:
-            # `_ask` sets the flag before it looks for the waker, this publishes the waker before
-            # it looks at the flag: one of the two sees the other.
-            self._waker = threading.Event()
+        # Locked while anybody sleeps. `_ask` sets the flag before it unlocks, this locks before it
+        # looks at the flag: either the flag is seen, or the lock is opened after it was closed.
+        self._waker.acquire(blocking=False)
         while True:
             self.raise_if_cancelled()
             now = monotonic()
             if now >= until:
                 return
             wake = until if self._deadline is None else min(until, self._deadline)
-            self._waker.wait(min(max(0.0, wake - now), LONGEST_WAIT))
+            if self._waker.acquire(timeout=min(max(0.0, wake - now), LONGEST_WAIT)):
+                self._waker.release()  # for other threads of the body that sleep, too
 
     def _ask(self) -> None:
-        """Ask the body to stop. Any thread; any number of times."""
+        """Ask the body to stop. Any thread, signal handlers too; any number of times."""
         self._asked = True
-        if self._waker is not None:
-            self._waker.set()
+        with suppress(RuntimeError):  # nobody sleeps
+            self._waker.release()
 
     def _limit(self, deadline: float) -> None:
         """Bring the deadline forward to `deadline`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ WORKER, TRACKER = "syncflow-worker", "resource_tracker"
 SHARED_THREADS = ("syncflow-thread-", "syncflow-process-")
 
 #: How the names of shared-memory files begin that can be ours; others use /dev/shm, too.
-OURS_IN_SHM = ("syncflow", "psm_", "sem.loky", "sem.mp", "loky", "joblib")
+OURS_IN_SHM = ("syncflow", f"sem.loky-{os.getpid()}-")
 
 
 def in_a_body(frame: FrameType | None) -> bool:
@@ -60,13 +61,16 @@ def worker_threads() -> int:
 def children() -> dict[int, str]:
     """Return the child processes of this one, pid and command line."""
     found = {}
-    for task in Path("/proc/self/task").iterdir():
-        try:
-            for pid in (task / "children").read_text().split():
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                found[int(pid)] = command.replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue  # the thread, or the child, has ended meanwhile
+    for process in Path("/proc").iterdir():
+        if process.name.isdecimal():
+            try:
+                # The fields after the name, which may hold anything: state, parent, ...
+                parent = (process / "stat").read_bytes().rpartition(b")")[2].split()[1]
+                if int(parent) == os.getpid():
+                    command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
+                    found[int(process.name)] = command.decode(errors="replace")
+            except OSError:
+                continue  # it has ended meanwhile
     return found
 
 

@@ -22,6 +22,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
@@ -245,7 +246,8 @@ class Crew:
                     self._abandoned.add(thread)
                     self._outstanding -= 1
                     if self._outstanding > len(self._desks):
-                        self._recruit()
+                        with suppress(RuntimeError):  # no thread to be had: `start` tries again
+                            self._recruit()
                     return
 
     def is_idle(self) -> bool:

@@ -341,7 +341,7 @@ class Group:
             return False
         try:
             return policy.accepts(step.retry_on, error)
-        except Exception as broken:
+        except BaseException as broken:
             annotate(error, f"not retried: retry_on of step {step.name!r} raised {broken!r}")
             return False
 

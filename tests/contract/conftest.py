@@ -6,21 +6,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from contract_tools import Gate, Journal, Recorder
+from contract_tools import Gate, Journal, Recorder, warm_up
 from late_scene import Scene
 
 _PROCESS = pytest.param("process", marks=pytest.mark.xdist_group("process"))
 
 
 @pytest.fixture(params=["inline", "thread", _PROCESS])
-def pool(request: pytest.FixtureRequest) -> str:
+def pool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the name of each built-in pool."""
+    if request.param == "process":
+        warm_up(tmp_path)
     return request.param
 
 
 @pytest.fixture(params=["thread", _PROCESS])
-def worker_pool(request: pytest.FixtureRequest) -> str:
+def worker_pool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the name of each built-in pool that has workers: for groups and timeouts."""
+    if request.param == "process":
+        warm_up(tmp_path)
     return request.param
 
 

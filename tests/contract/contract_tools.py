@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from syncflow import Context, Event, Hooks
+from syncflow import Context, Event, Flow, Hooks, Step
 
 #: Seconds after which a wait for an event has failed.
 PATIENCE = 20.0
@@ -64,6 +64,27 @@ class Journal:
         """The lines so far."""
         path = Path(self.path)
         return path.read_text().splitlines() if path.exists() else []
+
+
+def warm_up(directory: Path) -> None:
+    """See to it that the shared process pool has two workers, or as many as it may have.
+
+    A worker takes a while to start, and the time of a group or a run goes on meanwhile.
+    """
+    import loky
+
+    gates = [Gate(directory / f"warm-{number}") for number in range(min(2, loky.cpu_count()))]
+
+    def meet(number: int) -> Callable[[Context], None]:
+        def body(ctx: Context) -> None:
+            gates[number].open()
+            for gate in gates:
+                gate.wait()
+
+        return body
+
+    steps = [Step(f"warm-{number}", meet(number)) for number in range(len(gates))]
+    Flow("warm-up").parallel("g", steps, pool="process").run().raise_for_status()
 
 
 class Recorder(Hooks):

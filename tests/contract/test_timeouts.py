@@ -286,7 +286,7 @@ def test_an_abandoned_thread_takes_no_slot(gate: Gate) -> None:
 
 
 def timed_group(pool: str, *steps: Step, **options: Any) -> Any:
-    """Run a group with a short time limit."""
+    """Run a group with a short time limit, on the workers that the fixture has warmed up."""
     flow = Flow("flow").parallel("g", steps, pool=pool, timeout=2 * SHORT, **options)
     return flow.run(drain=5)
 

@@ -41,6 +41,12 @@ def good(ctx: object) -> int:
     return os.getpid()
 
 
+def meet(directory: Path, number: int, ctx: object) -> None:
+    """Return once both have come."""
+    write_text(directory / f"met-{number}", "")
+    wait_for(directory / f"met-{1 - number}")
+
+
 def sibling(directory: Path, ctx: object) -> str:
     """Be in flight until the fault has settled."""
     write_text(directory / "sibling-began", os.getpid())

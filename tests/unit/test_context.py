@@ -394,17 +394,22 @@ def test_raise_if_cancelled_raises_again(ctx: Context) -> None:
 # --- sleep -----------------------------------------------------------------------------------
 
 
-class TellingEvent(threading.Event):
-    """Calls `told` just before each wait: the sleeper has looked, and does not wait yet."""
+class TellingLock:
+    """A lock that calls `told` just before each wait: the sleeper has looked, and waits next."""
 
     def __init__(self, told: Callable[[], None]) -> None:
-        super().__init__()
-        self.told = told
+        self._lock = threading.Lock()
+        self._told = told
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Tell, then wait."""
-        self.told()
-        return super().wait(timeout)
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Tell before a wait; then do as a lock does."""
+        if blocking:
+            self._told()
+        return self._lock.acquire(blocking, timeout)
+
+    def release(self) -> None:
+        """Do as a lock does."""
+        self._lock.release()
 
 
 @pytest.mark.parametrize("seconds", [0.01, timedelta(milliseconds=10)])
@@ -424,7 +429,7 @@ def test_sleep_waits_in_parts(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> 
     """A sleep that is longer than a lock can wait is made of several waits."""
     monkeypatch.setattr(syncflow.context, "LONGEST_WAIT", 0.001)
     waits: list[int] = []
-    ctx._waker = TellingEvent(lambda: waits.append(1))
+    ctx._waker = TellingLock(lambda: waits.append(1))
     ctx.sleep(0.01)
     assert 1 < len(waits)
 
@@ -432,7 +437,7 @@ def test_sleep_waits_in_parts(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> 
 def test_sleep_is_woken_from_another_thread(ctx: Context) -> None:
     """A sleeping body that is asked to stop wakes at once with `StepInterrupt`."""
     sleeping = threading.Event()
-    ctx._waker = TellingEvent(sleeping.set)
+    ctx._waker = TellingLock(sleeping.set)
     raised: list[BaseException] = []
 
     def body() -> None:
@@ -451,24 +456,48 @@ def test_sleep_is_woken_from_another_thread(ctx: Context) -> None:
 
 def test_sleep_is_not_deaf_between_its_look_and_its_wait(ctx: Context) -> None:
     """A body that is asked after it looked, and before it waits, wakes all the same."""
-    ctx._waker = TellingEvent(ctx._ask)
+    ctx._waker = TellingLock(ctx._ask)
     with pytest.raises(StepInterrupt):
         ctx.sleep(EVER)
 
 
-def test_sleep_is_not_deaf_while_it_makes_its_waker(
-    ctx: Context, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A body that is asked before the waker can be seen does not wait for it."""
+class AskingLock(TellingLock):
+    """Asks the body to stop just before the lock is closed for the first time."""
 
-    class LyingThreading:
-        def Event(self) -> threading.Event:  # noqa: N802 - stands for threading.Event
-            ctx._ask()
-            return threading.Event()
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Ask before the lock is closed."""
+        if not blocking:
+            self._told()
+        return self._lock.acquire(blocking, timeout)
 
-    monkeypatch.setattr(syncflow.context, "threading", LyingThreading())
+
+def test_sleep_is_not_deaf_before_it_closes_its_lock(ctx: Context) -> None:
+    """A body that is asked while the lock is open finds the flag."""
+    ctx._waker = AskingLock(ctx._ask)
     with pytest.raises(StepInterrupt):
         ctx.sleep(EVER)
+
+
+def test_all_threads_of_a_body_wake(ctx: Context) -> None:
+    """Each of several threads that sleep in one context gets its `StepInterrupt`."""
+    sleeping = threading.Semaphore(0)
+    ctx._waker = TellingLock(sleeping.release)
+    raised: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            ctx.sleep(EVER)
+        except StepInterrupt as interrupt:
+            raised.append(interrupt)
+
+    sleepers = [threading.Thread(target=body, daemon=True) for _ in range(3)]
+    for sleeper in sleepers:
+        sleeper.start()
+    assert all(sleeping.acquire(timeout=5) for _ in sleepers)
+    ctx._ask()
+    for sleeper in sleepers:
+        sleeper.join(5)
+    assert 3 == len(raised)
 
 
 def test_sleep_in_a_body_that_was_asked_before(ctx: Context) -> None:

@@ -293,24 +293,28 @@ def test_what_is_retried(retry_on: Any, error: Exception, retried: bool) -> None
     assert retried == bool(of_verb(Verb.RETRY, group.failed(A, error)))
 
 
-def failing_filter(error: Exception) -> bool:
-    """Be a predicate with a mistake."""
-    raise ZeroDivisionError("mistake")
+def failing_filter(mistake: BaseException) -> Callable[[Exception], bool]:
+    """Return a predicate with a mistake."""
+
+    def accept(error: Exception) -> bool:
+        raise mistake
+
+    return accept
 
 
-def test_a_broken_retry_filter_is_no_retry() -> None:
-    """A predicate that raises does not hide the step's own error."""
-    group, error = begun(steps(1, retries=1, retry_on=failing_filter)), ValueError()
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("mistake"), SystemExit("mistake")], ids=repr)
+def test_a_broken_retry_filter_is_no_retry(mistake: BaseException) -> None:
+    """A predicate that raises, or exits, does not hide the step's own error."""
+    group, error = begun(steps(1, retries=1, retry_on=failing_filter(mistake))), ValueError()
     assert [settling(A, FAILED, error)] == group.failed(A, error)
 
 
-def test_a_broken_retry_filter_is_told() -> None:
+@pytest.mark.parametrize("mistake", [ZeroDivisionError("mistake"), SystemExit("mistake")], ids=repr)
+def test_a_broken_retry_filter_is_told(mistake: BaseException) -> None:
     """A note on the step's error tells what its predicate raised."""
-    group, error = begun(steps(1, retries=1, retry_on=failing_filter)), ValueError()
+    group, error = begun(steps(1, retries=1, retry_on=failing_filter(mistake))), ValueError()
     group.failed(A, error)
-    assert ["not retried: retry_on of step 'a' raised ZeroDivisionError('mistake')"] == (
-        error.__notes__
-    )
+    assert [f"not retried: retry_on of step 'a' raised {mistake!r}"] == error.__notes__
 
 
 def test_an_attempt_that_could_not_start_is_not_retried() -> None:
