@@ -8,7 +8,7 @@ from shell import ROOT, SYNCFLOW, call
 
 EXAMPLE = str(ROOT / "examples" / "fetch_transform.py")
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = pytest.mark.xdist_group("process")
 
 
 def test_prints_a_table_of_all_steps(tmp_path):

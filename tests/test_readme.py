@@ -9,9 +9,9 @@ from shell import ROOT, call, python
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    """Return the README's code blocks of one language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+def blocks(language, page=README):
+    """Return a page's code blocks of one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 COMMANDS = [line for block in blocks("sh") for line in block.splitlines()]
@@ -36,7 +36,7 @@ def test_sets_up_with_two_commands():
     )
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("process")
 def test_runs_the_example():
     """The first command ends with the table of the example flow."""
     code, stdout, _ = call(*last_part(COMMANDS[0]), cwd=ROOT)
@@ -51,7 +51,7 @@ def test_finds_the_tests():
     assert "tests/test_readme.py::test_finds_the_tests" in stdout
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("process")
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[-1][:40])
 def test_runs_its_code(block, tmp_path):
     """Each block is a whole script: it runs from its own file, and leaves nothing on stderr."""

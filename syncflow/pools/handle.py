@@ -118,7 +118,9 @@ class Worker:
         # multiprocessing would wait for it at interpreter exit, also in forked children.
         registry._children.discard(self._process)  # type: ignore[attr-defined]
         self.pid: int = self._process.pid
-        self._pidfd = os.pidfd_open(self.pid) if hasattr(os, "pidfd_open") else None
+        self._pidfd: int | None = None
+        with suppress(AttributeError, OSError):  # not on this system: `_wait_for` asks now and then
+            self._pidfd = os.pidfd_open(self.pid)
         ours = self._pipe.fileno()
         self._poll = select.poll()
         self._poll.register(ours, select.POLLIN)

@@ -201,7 +201,7 @@ class _Worker:
         except BaseException as error:
             error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
             outcome = Outcome(None, error, {}, started_at, monotonic())
-        return packed(outcome, what, self._kept)
+        return packed(outcome, f"of {what}", self._kept)
 
     def _body(
         self,

@@ -369,12 +369,14 @@ class Engine:
         if attempt.ended:
             return []
         member = attempt.member
-        # Made first: the body may return in the very moment in which it is abandoned.
-        member.the_effect()
-        if not member.place.give_up(attempt):
-            return []
+        # A foreign executor may not even have started it.
+        if not member.place.revoke(attempt):
+            # Made first: the body may return in the very moment in which it is abandoned.
+            member.the_effect()
+            if not member.place.give_up(attempt):
+                return []
+            self.adrift.add(attempt)
         attempt.end()
-        self.adrift.add(attempt)
         if member.first_started is None:
             member.first_started = member.place.started_at(attempt)
         member.worker = attempt.worker

@@ -174,7 +174,12 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
     if error is not None:
         # The executor broke, or could not send the attempt or its outcome: it never got there, or
         # nobody will ever know.
-        sent = not isinstance(error, SerializationError | pickle.PicklingError)
+        if isinstance(error, pickle.PicklingError):
+            # All but the function is serialised on its own, and refused where it is read.
+            what = f"the function of step {attempt.context.step_name!r}"
+            refused = SerializationError(what, wire.text_of(error))
+            refused.__cause__, error = error, refused
+        sent = not isinstance(error, SerializationError)
         outcome = Outcome.never_started(error)
         outcome.started_at = attempt.submitted_at if sent else None
     else:

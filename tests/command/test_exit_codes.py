@@ -70,7 +70,7 @@ def interrupted(
     return process.returncode, stdout, stderr
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("process")
 @pytest.mark.parametrize("flow", ["inline", "thread", "process"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_rolls_back_before_it_ends(target, tmp_path, flow, number, code):

@@ -49,7 +49,7 @@ def test_does_not_call_the_file_main(invoke, directory):
     assert 0 == invoke("run", "flows.py").exit_code
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("process")
 def test_sends_what_a_file_defines_to_processes(tmp_path):
     """Functions, lambdas and objects of a file reach processes, and are the same thing there."""
     (tmp_path / "flows.py").write_text(
@@ -70,7 +70,7 @@ def test_sends_what_a_file_defines_to_processes(tmp_path):
     assert [42, True] == [step["value"] for step in json.loads(stdout)["steps"]][-2:]
 
 
-@pytest.mark.xdist_group("processes")
+@pytest.mark.xdist_group("process")
 def test_sends_what_a_module_defines_to_processes(tmp_path):
     """Worker processes find modules in the current directory, too."""
     (tmp_path / "flows.py").write_text(
