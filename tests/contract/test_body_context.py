@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from contract_tools import BodyError, Gate, Journal, do_nothing, fail
+from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail
 
 from syncflow import Context, Flow, Step, StepInterrupt, current_context
 
@@ -292,13 +292,10 @@ def test_context_variables_are_visible_to_a_late_compensation(gate: Gate, journa
     def late(ctx: Context) -> None:
         gate.wait()
 
-    flow = Flow("flow").step(
-        "late", late, timeout=0.05, compensate=lambda ctx: journal.add(VARIABLE.get())
-    )
-    flow.step("never", do_nothing)
+    flow = Flow("flow", hooks=[When("on_step_fail", gate.open)])
+    flow.step("late", late, timeout=0.05, compensate=lambda ctx: journal.add(VARIABLE.get()))
     token = VARIABLE.set("of the caller")
     try:
-        threading.Timer(0.1, gate.open).start()
         flow.run(drain=10)
     finally:
         VARIABLE.reset(token)
