@@ -45,6 +45,10 @@ __all__ = ["MASKED", "main", "open_frame", "packed"]
 #: Seconds after which an interrupt that could not be raised is tried again.
 _AGAIN: Final = 0.001
 
+#: Seconds after which the timer fires again: a signal that comes just before a system call does not
+#: end that call, and the handler runs only when it is over.
+_AGAIN_AND_AGAIN: Final = 0.02
+
 #: setitimer refuses more; a body that takes longer is interrupted by its pool.
 _LONGEST_TIMER: Final = 1e8
 
@@ -233,11 +237,11 @@ class _Worker:
                 self._channel.send(pickle.dumps(("began", now)))
             if timeout is not None:
                 task.deadline = now + timeout
-                signal.setitimer(signal.ITIMER_REAL, min(timeout, _LONGEST_TIMER))
+                signal.setitimer(signal.ITIMER_REAL, min(timeout, _LONGEST_TIMER), _AGAIN_AND_AGAIN)
             if self._page.stop() == number:
                 # Asked before the handler knew of the task, or before the timer was set to the
                 # deadline. Asked later, the handler itself comes back.
-                signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+                signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN_AND_AGAIN)
 
         # An earlier body may have put its own handler there, or have blocked the signal.
         if signal.getsignal(signal.SIGALRM) is not self._handler:
@@ -247,7 +251,7 @@ class _Worker:
         outcome = perform(body, context, timeout, on_start)
         # The order matters: once there is no task, an alarm that is still under way does nothing.
         self._task = None
-        if timeout is not None:
+        if timeout is not None or self._page.stop() == number:
             signal.setitimer(signal.ITIMER_REAL, 0)
         link.close()
         outcome.overdue = task.overdue
@@ -264,13 +268,14 @@ class _Worker:
         if not (overdue or asked):
             if task.deadline is not None:  # a signal for an earlier task, or a timer a bit early
                 again = max(_AGAIN, min(task.deadline - now, _LONGEST_TIMER))
-                signal.setitimer(signal.ITIMER_REAL, again)
+                signal.setitimer(signal.ITIMER_REAL, again, _AGAIN_AND_AGAIN)
             return
         if asked:
             task.context._ask()
         if task.link.talking or not inside_body(frame):
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN_AND_AGAIN)
             return
+        signal.setitimer(signal.ITIMER_REAL, 0)
         task.context._interrupted = True
         task.overdue = overdue and not asked
         raise StepInterrupt(f"step {task.context.step_name!r} is asked to stop")

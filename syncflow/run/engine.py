@@ -34,6 +34,9 @@ __all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine"]
 CANCEL: Final = "cancel"
 #: Ctrl-C.
 INTERRUPT: Final = "interrupt"
+#: Seconds after which a process body is asked to stop a second time.
+INSIST_SECONDS: Final = 0.02
+
 #: Seconds that the main thread sleeps at most, so that a signal that did not wake it is handled.
 SIGNAL_SECONDS: Final = 0.1
 
@@ -105,7 +108,7 @@ class Engine:
         )
         self._timers.clear()
         if group_deadline is not None:
-            self._at(group_deadline, self._group_time_up, timeout)
+            self._at(group_deadline, group.time_up, timeout)
         if run_deadline is not None:
             self._at(run_deadline, self._stop_group, TIMEOUT)
         for member in members:
@@ -229,7 +232,7 @@ class Engine:
             if not attempt.ended:
                 attempt.stopping = None  # its body ended first: that counts
             return orders
-        member.place.interrupt(attempt)
+        self._insist((attempt, INSIST_SECONDS))
         if verb is not STOP or member.place.slow_to_end:
             self._at(monotonic() + member.step.grace, self._give_up, attempt)
         return []
@@ -345,9 +348,6 @@ class Engine:
         member.ready_at = now
         return self._group.rested(index)
 
-    def _group_time_up(self, timeout: float) -> list[Order]:
-        return self._group.time_up(timeout)
-
     def _attempt_time_up(self, attempt: Attempt) -> list[Order]:
         """Look whether the body has had its time; it may have started long after it was queued."""
         if attempt.ended:
@@ -363,6 +363,18 @@ class Engine:
             self._at(due, self._attempt_time_up, attempt)
             return []
         return self._give_up(attempt)
+
+    def _insist(self, subject: tuple[Attempt, float]) -> list[Order]:
+        """Ask a body to stop, and again as long as it runs on in a process.
+
+        A signal that comes just before a system call does not end that call; the next one does.
+        """
+        attempt, pause = subject
+        if not attempt.ended:
+            attempt.member.place.interrupt(attempt)
+            if attempt.member.place.slow_to_end:
+                self._at(monotonic() + pause, self._insist, (attempt, 2 * pause))
+        return []
 
     def _give_up(self, attempt: Attempt) -> list[Order]:
         """Abandon or kill a body that has had its time or its grace."""
