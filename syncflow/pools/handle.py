@@ -137,9 +137,9 @@ class Worker:
         A grandchild may hold the worker's end of the pipe open: its death is noticed all the same.
         """
         if self._held:
-            self._linger()
-            if not self._poll.poll(0):
-                deliver_all(self._held)
+            if self._linger():
+                return
+            deliver_all(self._held)
         self._wait_for(select.POLLIN)
 
     def _wait_for_room(self) -> None:

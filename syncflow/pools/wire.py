@@ -37,7 +37,7 @@ class Channel:
     def __init__(
         self,
         fd: int,
-        wait: Callable[[], None] | None = None,
+        wait: Callable[[], object] | None = None,
         wait_for_room: Callable[[], None] | None = None,
     ) -> None:
         self._fd = fd
@@ -117,15 +117,18 @@ class Channel:
 _LINGER: Final = 100e-6
 
 
-def lingering(fd: int) -> Callable[[], None]:
-    """Return a function that waits until `fd` is readable, or long enough to go to sleep."""
+def lingering(fd: int) -> Callable[[], bool]:
+    """Return a function that waits a little for `fd`, and tells whether it can be read."""
     poll = select.poll()
     poll.register(fd, select.POLLIN)
 
-    def linger() -> None:
+    def linger() -> bool:
         until = monotonic() + _LINGER
-        while not poll.poll(0) and monotonic() < until:
+        while not poll.poll(0):
+            if monotonic() >= until:
+                return False
             os.sched_yield()
+        return True
 
     return linger
 

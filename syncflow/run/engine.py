@@ -23,25 +23,18 @@ from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.inline import InlineBodies
 from syncflow.run.jobs import Attempt, Scope
-from syncflow.run.watching import Stop, Watcher
+from syncflow.run.watching import CANCEL, INTERRUPT, TIMEOUT, Stop, Watcher
 
 if TYPE_CHECKING:
     from syncflow.run.member import Member
 
-__all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Engine"]
+__all__ = ["Engine"]
 
-#: The run's token was cancelled.
-CANCEL: Final = "cancel"
-#: Ctrl-C.
-INTERRUPT: Final = "interrupt"
 #: Seconds after which a process body is asked to stop a second time.
 INSIST_SECONDS: Final = 0.02
 
 #: Seconds that the main thread sleeps at most, so that a signal that did not wake it is handled.
 SIGNAL_SECONDS: Final = 0.1
-
-#: The run's time is up.
-TIMEOUT: Final = "timeout"
 
 
 class Engine:
@@ -108,9 +101,9 @@ class Engine:
         )
         self._timers.clear()
         if group_deadline is not None:
-            self._at(group_deadline, group.time_up, timeout)
+            self._at(group_deadline, Engine._group_time_up, timeout)
         if run_deadline is not None:
-            self._at(run_deadline, self._stop_group, TIMEOUT)
+            self._at(run_deadline, Engine._stop_group, TIMEOUT)
         for member in members:
             member.ready_at = now
         self._obey(group.begin())
@@ -125,9 +118,9 @@ class Engine:
     def close(self) -> None:
         """Let go of what the run has made: the frames of failed inline bodies lead here."""
         self.inline.clear()
-        nothing: Any = None
-        self._group = self._members = self._view = self._error = nothing
-        self.watcher = self.explain = self.interrupted = self.stopped = nothing
+        for name in ("_group", "_members", "_view", "_error", "watcher", "explain", "interrupted"):
+            setattr(self, name, None)
+        self.stopped = None
         self._timers.clear()
         self.adrift.clear()
         self.finished_late.clear()
@@ -188,22 +181,18 @@ class Engine:
         )
         attempt = member.attempt = Attempt(scope, member, context)
         if place.inline:
-            return self._run_inline(attempt)
+            if scope.announce:
+                self._began(attempt)
+            self.inline.run(attempt, shielded=self._shielded)
+            return self._ended(attempt)
         try:
             place.start(attempt)
         except Exception as error:  # the pool is closed or broken
             return self._group.failed(index, noted(attempt, error, self._terms), started=False)
         if step.timeout is not None:
             slack = step.grace if place.slow_to_end else 0.0
-            self._at(monotonic() + step.timeout + slack, self._attempt_time_up, attempt)
+            self._at(monotonic() + step.timeout + slack, Engine._attempt_time_up, member)
         return []
-
-    def _run_inline(self, attempt: Attempt) -> list[Order]:
-        """Run the body here and now."""
-        if self.scope.announce:
-            self._began(attempt)
-        self.inline.run(attempt, shielded=self._shielded)
-        return self._ended(attempt)
 
     def _rest(self, index: int, delay: float) -> None:
         """Let a member wait for its next attempt; it holds no worker meanwhile."""
@@ -213,7 +202,7 @@ class Engine:
         self.watcher.retrying(member, self._group.attempts[index] + 1, error, delay)
         member.attempt = None
         member.ready_at = now
-        self._at(now + delay, self._rested, index)
+        self._at(now + delay, Engine._rested, index)
 
     def _end(self, index: int, verb: Verb, detail: Any) -> list[Order]:
         """Make a running body end: STOP, DROP or EXPIRE."""
@@ -234,7 +223,7 @@ class Engine:
             return orders
         self._insist((attempt, INSIST_SECONDS))
         if verb is not STOP or member.place.slow_to_end:
-            self._at(monotonic() + member.step.grace, self._give_up, attempt)
+            self._at(monotonic() + member.step.grace, Engine._give_up, attempt)
         return []
 
     def _settle(self, index: int, status: StepStatus, error: Exception | None) -> None:
@@ -263,7 +252,7 @@ class Engine:
         if inbox.empty() or (timers and timers[0][0] <= monotonic()):
             if timers and (wait := timers[0][0] - monotonic()) <= 0:
                 _, _, look, subject = heapq.heappop(timers)
-                return look(subject)
+                return look(self, subject)
             try:
                 # Woken by whatever is put into the inbox; the next timer is the limit.
                 longest = self._longest_wait
@@ -313,7 +302,9 @@ class Engine:
         try:
             if outcome.error is None:
                 if not (outcome.overdue or attempt.stopping is EXPIRE):
-                    member.value, member.writes = outcome.value, outcome.writes
+                    member.value = outcome.value
+                    if outcome.writes:
+                        member.writes = outcome.writes
                     return group.completed(index, outcome.ended_at - (outcome.started_at or 0.0))
                 # It returned after its time was up: done, but not on record as done.
                 self.adrift.add(attempt)
@@ -338,7 +329,7 @@ class Engine:
     # --- time --------------------------------------------------------------------------------
 
     def _at(self, when: float, look: Callable[..., list[Order]], subject: Any) -> None:
-        """Have `look(subject)` called at a monotonic instant."""
+        """Have `look(self, subject)` called at a monotonic instant."""
         self._serial += 1  # orders looks of the same instant, and is all that is ever compared
         heapq.heappush(self._timers, (when, self._serial, look, subject))
 
@@ -348,32 +339,38 @@ class Engine:
         member.ready_at = now
         return self._group.rested(index)
 
-    def _attempt_time_up(self, attempt: Attempt) -> list[Order]:
-        """Look whether the body has had its time; it may have started long after it was queued."""
-        if attempt.ended:
+    def _group_time_up(self, timeout: float) -> list[Order]:
+        return self._group.time_up(timeout)
+
+    def _attempt_time_up(self, member: Member) -> list[Order]:
+        """Look whether the member's body has had its time.
+
+        It may have started long after it was queued, or be a later attempt than the one that this
+        was meant for: the timers hold on to members, not to attempts, which are gone by then.
+        """
+        attempt = member.attempt
+        if attempt is None:
             return []
-        now, step, place = monotonic(), attempt.step, attempt.member.place
+        now, step, place = monotonic(), member.step, member.place
         assert step.timeout is not None
         allowed = step.timeout + (step.grace if place.slow_to_end else 0.0)
         started_at = place.started_at(attempt)
         if started_at is None:
             place.unstick(attempt, allowed)
-        due = (now if started_at is None else started_at) + allowed
-        if due > now:
-            self._at(due, self._attempt_time_up, attempt)
+            started_at = now
+        if (due := started_at + allowed) > now:
+            self._at(due, Engine._attempt_time_up, member)
             return []
         return self._give_up(attempt)
 
     def _insist(self, subject: tuple[Attempt, float]) -> list[Order]:
-        """Ask a body to stop, and again as long as it runs on in a process.
-
-        A signal that comes just before a system call does not end that call; the next one does.
-        """
+        """Ask a body to stop; in a process again and again, as a signal may just miss a call."""
         attempt, pause = subject
+        place = attempt.member.place
         if not attempt.ended:
-            attempt.member.place.interrupt(attempt)
-            if attempt.member.place.slow_to_end:
-                self._at(monotonic() + pause, self._insist, (attempt, 2 * pause))
+            place.interrupt(attempt)
+            if place.slow_to_end:
+                self._at(monotonic() + pause, Engine._insist, (attempt, 2 * pause))
         return []
 
     def _give_up(self, attempt: Attempt) -> list[Order]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.run.effects import Effect
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from syncflow.run.places import Place
 
 __all__ = ["Member"]
+
+
+#: Shared by all members that wrote nothing: most of them.
+_NO_WRITES: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class Member:
@@ -36,7 +42,7 @@ class Member:
         self.attempts = 0
         self.status: StepStatus | None = None
         self.value: Any = None
-        self.writes: dict[str, Any] = {}
+        self.writes: Mapping[str, Any] = _NO_WRITES
         self.error: Exception | None = None
         self.worker: str | int | None = None
         #: Monotonic instants; None until they come.

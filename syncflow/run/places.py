@@ -9,7 +9,7 @@ from typing import Any, Final
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
 
-__all__ = ["Place", "Places"]
+__all__ = ["Place", "Places", "resolved"]
 
 #: How many members of a group run on threads at a time, unless flow or group say.
 THREADS_AT_A_TIME: Final = 32
@@ -131,6 +131,17 @@ class Processes(Place):
             attempt.job.unstick(patience)
 
 
+def resolved(pool: str | Executor, pools: Mapping[str, str | Executor]) -> str | Executor:
+    """Follow a pool's name to an executor or a built-in pool.
+
+    A name of the flow's own may stand for a built-in one, which a run may have replaced in turn.
+    """
+    for _ in range(2):
+        if isinstance(pool, str):
+            pool = pools.get(pool, pool)
+    return pool
+
+
 class Places:
     """Find the place of a step's pool; each is made once a run.
 
@@ -156,7 +167,7 @@ class Places:
 
     def _make(self, pool: str | Executor) -> Place:
         name = self.name(pool)
-        target = self._pools.get(pool, pool) if isinstance(pool, str) else pool
+        target = resolved(pool, self._pools)
         if target == "inline":
             return Inline()
         if target == "thread":

@@ -32,7 +32,7 @@ from syncflow.result import (
     StepStatus,
 )
 from syncflow.run.attempt import call_body
-from syncflow.run.engine import INTERRUPT, TIMEOUT, Engine
+from syncflow.run.engine import Engine
 from syncflow.run.group import Group, Lane
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
@@ -41,7 +41,7 @@ from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
 from syncflow.run.rollback import Clock, compensate, undo_view
 from syncflow.run.signals import Guard
-from syncflow.run.watching import Stop
+from syncflow.run.watching import INTERRUPT, TIMEOUT, Stop
 
 if TYPE_CHECKING:
     from syncflow.flow import Flow
@@ -148,16 +148,15 @@ class Runner:
             try:
                 # Like a body: Ctrl-C may interrupt it.
                 given = call_body(getattr(validate, "validate_python", validate), given)
-            except Exception as refused:
+            except BaseException as refused:
+                if isinstance(refused, KeyboardInterrupt) and self._interrupted():
+                    return None  # the message is in the inbox: nothing will run
                 error = InputValidationError(
                     f"flow {self._flow.name!r}: the input is not valid: {refused}"
                 )
                 error.__cause__ = refused
                 self._engine.inline.raised(refused)
                 return error
-            except KeyboardInterrupt:
-                if not self._interrupted():
-                    raise
         self._view.input = given
         return None
 

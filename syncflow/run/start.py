@@ -13,10 +13,10 @@ from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
 from syncflow.run.attempt import protected
-from syncflow.run.engine import INTERRUPT
-from syncflow.run.places import Places
+from syncflow.run.places import Places, resolved
 from syncflow.run.runner import Runner, steps_of
 from syncflow.run.signals import guard, release
+from syncflow.run.watching import INTERRUPT
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -108,8 +108,8 @@ def _refuse_inline(
 ) -> None:
     """Raise when `pools` sends a step inline that cannot run there."""
     pool = pool_of(step, group)
-    if not isinstance(pool, str) or pools.get(pool) != "inline":
-        return
+    if pool == "inline" or resolved(pool, pools) != "inline":
+        return  # a definition that says "inline" has been checked
     if group is not None or step.timeout is not None:
         why = "has a timeout" if group is None else "is in a group"
         raise DefinitionError(f"{where} {why}: pools cannot map {pool!r} to 'inline'")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from syncflow.run.jobs import Attempt
     from syncflow.run.member import Member
 
-__all__ = ["Stop", "Watcher"]
+__all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Stop", "Watcher"]
+
+# The causes for which a run stops.
+#: Its token was cancelled.
+CANCEL: Final = "cancel"
+#: Ctrl-C.
+INTERRUPT: Final = "interrupt"
+#: Its time is up.
+TIMEOUT: Final = "timeout"
 
 
 class Stop(NamedTuple):

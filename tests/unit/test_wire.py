@@ -186,13 +186,13 @@ def test_lingering_ends_when_something_arrives(ends: tuple[socket.socket, socket
     """Where there is something to read, waiting is over."""
     ours, theirs = ends
     ours.sendall(b"x")
-    wire.lingering(theirs.fileno())()
+    assert wire.lingering(theirs.fileno())() is True
     assert b"x" == theirs.recv(1)
 
 
 def test_lingering_ends_when_nothing_arrives(ends: tuple[socket.socket, socket.socket]) -> None:
     """Where nothing comes, waiting ends all the same: the read that follows sleeps."""
-    assert wire.lingering(ends[0].fileno())() is None
+    assert wire.lingering(ends[0].fileno())() is False
 
 
 # --- values ----------------------------------------------------------------------------------
