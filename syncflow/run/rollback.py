@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import ChainMap
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,12 @@ class Clock:
         return datetime.fromtimestamp(instant + self._offset, UTC)
 
 
-def undo_view(view: Snapshot, name: str, writes: dict[str, Any], value: Any) -> Snapshot:
+def undo_view(view: Snapshot, name: str, writes: Mapping[str, Any], value: Any) -> Snapshot:
     """Return what a compensation sees: the flow's state plus its own step's writes and value."""
     own = StepResult(name, None, StepStatus.COMPLETED, value, None, 1, 0, 0, 0, None, "", None)
-    return Snapshot(view.input, ChainMap(writes, view.data), ChainMap({name: own}, view.settled))
+    return Snapshot(
+        view.input, ChainMap(dict(writes), view.data), ChainMap({name: own}, view.settled)
+    )
 
 
 def compensate(
@@ -51,7 +54,7 @@ def compensate(
     view: Snapshot,
     error: BaseException | None,
     late: bool = False,
-) -> tuple[CompensationResult, dict[str, Any]]:
+) -> tuple[CompensationResult, Mapping[str, Any]]:
     """Run one compensation to its end, in or from the calling thread.
 
     Args:
