@@ -73,16 +73,16 @@ def _reduce(error: BaseException) -> _Reduced:
 
 def annotate(error: BaseException, note: str) -> None:
     """Add a note, once; do without when the error's class takes no attributes."""
-    if note not in getattr(error, "__notes__", ()):
-        with suppress(Exception):
+    with suppress(BaseException):  # its attributes may be properties that raise anything
+        if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
 
-def _describe(error: object) -> str:
+def describe(error: object) -> str:
     """Return ``type: message``, also of an error whose ``__str__`` is broken."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise anything
         message = "<no message: its __str__ raised>"
     name = type(error).__name__
     return f"{name}: {message}" if message else name
@@ -246,7 +246,7 @@ class FlowFailedError(SyncflowError):
     """
 
     def __init__(self, result: Any) -> None:
-        cause = "" if result.error is None else f": {_describe(result.error)}"
+        cause = "" if result.error is None else f": {describe(result.error)}"
         super().__init__(f"flow {result.name!r} failed{cause}")
         self.result = result
 
@@ -263,7 +263,7 @@ class RollbackIncompleteError(FlowFailedError):
     def __init__(self, result: Any, compensation_errors: Iterable[BaseException]) -> None:
         super().__init__(result)
         self.compensation_errors = tuple(compensation_errors)
-        failed = "; ".join(map(_describe, self.compensation_errors))
+        failed = "; ".join(map(describe, self.compensation_errors))
         rollback = "the rollback is incomplete" + (f" ({failed})" if failed else "")
         self.args = (f"{self.args[0]}; {rollback}",)
 

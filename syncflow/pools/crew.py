@@ -27,9 +27,10 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
+from syncflow.context import LONGEST_WAIT
 from syncflow.errors import PoolClosedError
 
-__all__ = ["Crew", "FutureJob", "Job", "close_for_exit", "is_exiting", "refuse"]
+__all__ = ["Crew", "FutureJob", "Job", "close_for_exit", "deliver", "is_exiting", "refuse"]
 
 #: Seconds after which an idle thread ends.
 IDLE_SECONDS: Final = 60.0
@@ -40,8 +41,19 @@ _LOOK_AGAIN: Final = 0.5
 logger = logging.getLogger("syncflow")
 
 
-def _call(deliver: Callable[[], None]) -> None:
-    deliver()
+def deliver(result: Callable[[], None]) -> None:
+    """Deliver a result; never raise, whatever the callbacks of a future do."""
+    try:
+        result()
+    except BaseException:
+        logger.exception("a callback of a future raised")
+
+
+def _anew(error: BaseException) -> BaseException:
+    """Return an error of its own for each who is refused: they get notes and tracebacks."""
+    fresh = type(error)(*error.args)
+    fresh.__cause__ = error.__cause__
+    return fresh
 
 
 class Job(Protocol):
@@ -120,7 +132,7 @@ class Crew:
         self._hand_over = hand_over
         #: Called in a thread that finds no job and is about to wait for one.
         self._before_sleep = before_sleep
-        self._idle_seconds = idle_seconds
+        self._idle_seconds = min(idle_seconds, LONGEST_WAIT)
         self._names = itertools.count()
         self._closed = False
         self._reset()
@@ -148,7 +160,7 @@ class Crew:
         """
         with self._lock:
             if self._broken is not None:
-                raise self._broken
+                raise _anew(self._broken)
             if self._closed or _exiting:
                 why = "the interpreter is exiting" if _exiting else "the pool was shut down"
                 raise PoolClosedError(f"{why}: the pool takes no more work")
@@ -218,19 +230,16 @@ class Crew:
                         self._desks.pop(me, None)
                     return
                 desk[0] = job
-                deliver = job.run()
+                result = job.run()
                 with lock:
                     desk[0] = None
                     abandoned = me not in self._desks
                     if not abandoned:
                         self._outstanding -= 1
                 job = None  # outside the lock: what dies with it may call anything
-                if deliver is not None:
-                    try:
-                        (self._hand_over or _call)(deliver)
-                    except BaseException:
-                        logger.exception("a callback of a future raised")
-                    deliver = None
+                if result is not None:
+                    (self._hand_over or deliver)(result)
+                    result = None
                 if abandoned:
                     return
         finally:
@@ -260,19 +269,19 @@ class Crew:
             self._broken = error
             dropped = self._drain()
         for job in dropped:
-            job.refuse(error)
+            job.refuse(_anew(error))
 
     def _drain(self) -> list[Job]:
         """Take all jobs that have not started out of the queue. Holds the lock."""
-        dropped: list[Job] = []
-        while True:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                self._outstanding -= len(dropped)
-                return dropped
-            if job is not None:
-                dropped.append(job)
+        found: list[Job | None] = []
+        with suppress(Empty):
+            while True:
+                found.append(self._jobs.get_nowait())
+        dropped = [job for job in found if job is not None]
+        for _ in range(len(found) - len(dropped)):
+            self._jobs.put(None)  # by which a thread is to end
+        self._outstanding -= len(dropped)
+        return dropped
 
     def close(self, *, drop: bool = False) -> list[threading.Thread]:
         """Take no more work; end the threads once the queue is empty (or now: `drop`).

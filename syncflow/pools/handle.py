@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.errors import PoolClosedError, WorkerCrashedError
 from syncflow.pools import packing, wire
-from syncflow.pools.crew import close_for_exit, is_exiting
+from syncflow.pools.crew import close_for_exit, deliver, is_exiting
 from syncflow.pools.page import Page
 from syncflow.pools.shared import Blob
 
@@ -39,9 +39,9 @@ _starting = threading.Lock()
 
 
 def deliver_all(held: deque[Callable[[], None]]) -> None:
-    """Deliver results, in the order in which they came."""
+    """Deliver results, in the order in which they came; never raise."""
     while held:
-        held.popleft()()
+        deliver(held.popleft())
 
 
 class Worker:
@@ -186,6 +186,9 @@ class Worker:
         except (EOFError, OSError):
             self.reap()
             return None
+        except BaseException:
+            self.reap()  # nobody knows what is still in the pipe
+            raise
         finally:
             with self._lock:
                 self._task = 0
@@ -202,6 +205,7 @@ class Worker:
                 case ("read", kind, name):
                     channel.send(job.answer(kind, name))
                 case ("began", now):
+                    deliver_all(self._held)  # what ended before this began comes first
                     job.began(now)
                 case ("ready",):
                     self.ready = True

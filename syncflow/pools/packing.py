@@ -47,8 +47,8 @@ def pack_error(error: BaseException) -> Packed:
             if other is not None and not any(other is known for known in found):
                 found.append(other)
 
-    def position(other: BaseException | None) -> int | None:
-        return next((at for at, known in enumerate(found) if known is other), None)
+    def position(other: BaseException) -> int:
+        return next(at for at, known in enumerate(found) if known is other)
 
     links = [
         _Link(
@@ -56,10 +56,10 @@ def pack_error(error: BaseException) -> Packed:
             type_name=type(each).__qualname__,
             message=text_of(each),
             notes=_notes(each),
-            cause=position(each.__cause__),
-            context=position(each.__context__),
+            cause=None if each.__cause__ is None else position(each.__cause__),
+            context=None if each.__context__ is None else position(each.__context__),
             suppress_context=each.__suppress_context__,
-            members=[found.index(member) for member in _members(each)] or None,
+            members=[position(member) for member in _members(each)] or None,
         )
         for each in found
     ]

@@ -181,7 +181,8 @@ class FutureCall(RemoteJob):
         self._call = call
         #: Large buffers of the arguments; dropped with this job.
         self._kept: list[Block] = []
-        self._what = f"the call of {getattr(call[0], '__qualname__', call[0])!r}"
+        name = getattr(call[0], "__qualname__", type(call[0]).__name__)
+        self._what = f"the call of {name!r}"
 
     def claim(self) -> bool:
         return self.future.set_running_or_notify_cancel()

@@ -203,7 +203,7 @@ class _Worker:
             self._page.mark_started(number, started_at)
             outcome = Outcome(function(*args, **kwargs), None, {}, started_at, monotonic())
         except BaseException as error:
-            error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next
+            error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
             outcome = Outcome(None, error, {}, started_at, monotonic())
         return packed(outcome, f"of {what}", self._kept)
 
@@ -293,7 +293,7 @@ def packed(outcome: Outcome, what: str, kept: list[Block] | None = None) -> tupl
     try:
         if outcome.value is not None:
             value = wire.dump(outcome.value, f"the value {what}", kept)
-        if outcome.writes:
+        if outcome.writes and outcome.error is None:
             writes = {
                 key: wire.dump(written, f"the state value {key!r} {what}", kept)
                 for key, written in outcome.writes.items()

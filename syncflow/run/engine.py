@@ -232,6 +232,9 @@ class Engine:
         member.attempts = self._group.attempts[index]
         member.settled_at = monotonic()
         member.attempt = None
+        if self.scope.announce and member.first_started is not None and not member.begun:
+            member.begun = True  # it was not announced, or its message is still in the inbox
+            self.watcher.began(member, member.attempts)
         if member.effect is not None:
             self.close_effect(member.effect, status is StepStatus.COMPLETED)
         self.watcher.settled(member)
@@ -282,14 +285,15 @@ class Engine:
 
     def _began(self, attempt: Attempt) -> None:
         """Tell that a step has started: once a step."""
-        if not attempt.ended:
-            member = attempt.member
-            if not member.begun:
-                member.begun = True
-                self.watcher.began(member, attempt)
+        member = attempt.member
+        if not (attempt.ended or member.begun):
+            member.begun = True
+            self.watcher.began(member, attempt.context.attempt)
 
     def _ended(self, attempt: Attempt) -> list[Order]:
         """Report the outcome of an attempt."""
+        if attempt.ended:
+            return []  # taken back, and its executor says so, too
         member, outcome, group = attempt.member, attempt.outcome, self._group
         index = member.index
         assert outcome is not None
@@ -378,13 +382,14 @@ class Engine:
         if attempt.ended:
             return []
         member = attempt.member
-        # A foreign executor may not even have started it.
-        if not member.place.revoke(attempt):
-            # Made first: the body may return in the very moment in which it is abandoned.
-            member.the_effect()
-            if not member.place.give_up(attempt):
-                return []
-            self.adrift.add(attempt)
+        if member.place.revoke(attempt):  # a foreign executor has not even started it
+            attempt.end()
+            return self._group.failed(member.index, timed_out(attempt, self._terms), started=False)
+        # Made first: the body may return in the very moment in which it is abandoned.
+        member.the_effect()
+        if not member.place.give_up(attempt):
+            return []
+        self.adrift.add(attempt)
         attempt.end()
         if member.first_started is None:
             member.first_started = member.place.started_at(attempt)

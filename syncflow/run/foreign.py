@@ -92,7 +92,7 @@ class _Local:
         error = None if context.error is None else packing.pack_error(context.error)
         names = (context.flow_name, context.run_id, context.step_name, context.attempt)
         return _Travelling, (
-            function_blob(attempt), names, attempt.step.timeout, context.remaining, error, frames,
+            function_blob(attempt), names, attempt.time_left(), context.remaining, error, frames,
         )  # fmt: skip
 
 
@@ -168,9 +168,12 @@ class _Travelling:
 
 def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
     """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
+    error: BaseException | None
     if future.cancelled():
-        return  # taken back
-    error = future.exception()
+        # Taken back, and nobody will look at this; or cancelled by whoever closed the executor.
+        error = PoolClosedError("the executor was shut down before this could start")
+    else:
+        error = future.exception()
     if error is not None:
         # The executor broke, or could not send the attempt or its outcome: it never got there, or
         # nobody will ever know.
@@ -179,7 +182,7 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
             what = f"the function of step {attempt.context.step_name!r}"
             refused = SerializationError(what, wire.text_of(error))
             refused.__cause__, error = error, refused
-        sent = not isinstance(error, SerializationError)
+        sent = not isinstance(error, SerializationError | PoolClosedError)
         outcome = Outcome.never_started(error)
         outcome.started_at = attempt.submitted_at if sent else None
     else:

@@ -28,7 +28,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from syncflow import policy
-from syncflow.errors import GroupFailedError, StepCancelledError, StepTimeoutError, annotate
+from syncflow.errors import (
+    GroupFailedError,
+    StepCancelledError,
+    StepTimeoutError,
+    annotate,
+    describe,
+)
 from syncflow.result import StepStatus
 
 if TYPE_CHECKING:
@@ -342,7 +348,9 @@ class Group:
         try:
             return policy.accepts(step.retry_on, error)
         except BaseException as broken:
-            annotate(error, f"not retried: retry_on of step {step.name!r} raised {broken!r}")
+            annotate(
+                error, f"not retried: retry_on of step {step.name!r} raised {describe(broken)}"
+            )
             return False
 
     def _delay(self, member: int) -> float:

@@ -113,6 +113,13 @@ class Attempt:
         """Runner: give up on it; true when its outcome will not be put into the inbox."""
         return self._claims.setdefault("end", _RUNNER) is _RUNNER
 
+    def time_left(self) -> float | None:
+        """Return the seconds that the body has if it starts now: fewer after a foreign queue."""
+        timeout = self.step.timeout
+        if timeout is None or self.submitted_at is None:
+            return timeout
+        return max(0.0, timeout - (monotonic() - self.submitted_at))
+
     def end(self) -> None:
         """Runner: nothing more is expected of it."""
         self.ended = True
@@ -131,7 +138,7 @@ class Attempt:
                 scope.inbox.put(("began", self))
             # `perform` enters the copy; the original is shared and never entered.
             outcome = scope.variables.copy().run(
-                perform, self.step.fn, self.context, self.step.timeout
+                perform, self.step.fn, self.context, self.time_left()
             )
             self.outcome = outcome
             if self.claim_end():

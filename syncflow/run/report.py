@@ -68,8 +68,8 @@ class Reporter(Watcher):
                         hook, type(hooks).__name__, self._flow_name, self._run_id,
                     )  # fmt: skip
 
-    def began(self, member: Member, attempt: Attempt) -> None:
-        self.emit("on_step_start", member.name, attempt.context.attempt, group=self.group)
+    def began(self, member: Member, number: int) -> None:
+        self.emit("on_step_start", member.name, number, group=self.group)
 
     def retrying(self, member: Member, number: int, error: Exception, delay: float) -> None:
         self.emit("on_step_retry", member.name, number, group=self.group, error=error, delay=delay)
@@ -109,7 +109,5 @@ class CompensationReporter(Watcher):
         self._reporter = reporter
         self._error = error
 
-    def began(self, member: Member, attempt: Attempt) -> None:
-        self._reporter.emit(
-            "on_compensate", member.name, attempt.context.attempt, error=self._error
-        )
+    def began(self, member: Member, number: int) -> None:
+        self._reporter.emit("on_compensate", member.name, number, error=self._error)

@@ -20,6 +20,7 @@ from syncflow.errors import (
     FlowTimeoutError,
     InputValidationError,
     StateConflictError,
+    describe,
 )
 from syncflow.result import (
     CompensationResult,
@@ -85,6 +86,7 @@ class Runner:
         self._engine.interrupted = self._interrupted
         if timeout is not None:
             self._engine.deadline = self._clock.origin + timeout
+        self._rolling_back = False
         #: The members of settled nodes, in declaration order.
         self._members: list[Member] = []
         self._groups: dict[str, GroupResult] = {}
@@ -126,8 +128,8 @@ class Runner:
 
     def _explain(self, cause: str) -> Stop | None:
         """Return what stopping for `cause` means now; None: nothing."""
-        if self._guard is not None and self._guard.rolling_back:
-            if cause is INTERRUPT and self._guard.count >= 2:
+        if self._rolling_back:
+            if cause is INTERRUPT and self._guard is not None and self._guard.count >= 2:
                 return Stop("a second Ctrl-C", FlowCancelledError("a second Ctrl-C"))
             return None
         if cause is TIMEOUT:
@@ -152,7 +154,7 @@ class Runner:
                 if isinstance(refused, KeyboardInterrupt) and self._interrupted():
                     return None  # the message is in the inbox: nothing will run
                 error = InputValidationError(
-                    f"flow {self._flow.name!r}: the input is not valid: {refused}"
+                    f"flow {self._flow.name!r}: the input is not valid: {describe(refused)}"
                 )
                 error.__cause__ = refused
                 self._engine.inline.raised(refused)
@@ -260,6 +262,7 @@ class Runner:
     def _roll_back(self, error: Exception) -> None:
         """Compensate what completed, in reverse declaration order, one at a time."""
         engine = self._engine
+        self._rolling_back = True
         if self._guard is not None:
             self._guard.rolling_back = True
         engine.watcher = CompensationReporter(self._reporter, error)

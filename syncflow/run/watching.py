@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from syncflow.run.jobs import Attempt
     from syncflow.run.member import Member
 
 __all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Stop", "Watcher"]
@@ -31,8 +30,8 @@ class Stop(NamedTuple):
 class Watcher:
     """What an engine tells while it drives; here: nobody listens."""
 
-    def began(self, member: Member, attempt: Attempt) -> None:
-        """Its first body has started."""
+    def began(self, member: Member, number: int) -> None:
+        """Its first body has started, in attempt `number`."""
 
     def retrying(self, member: Member, number: int, error: Exception, delay: float) -> None:
         """It will be tried again: attempt `number`, in `delay` seconds."""
