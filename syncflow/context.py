@@ -163,7 +163,8 @@ class Context:
         self._deadline = deadline
         #: Set once, by `_ask`; never taken back.
         self._asked = False
-        #: A StepInterrupt is on its way through the body: raising another would hit its clean-up.
+        #: A StepInterrupt is on its way through a body in the main thread, the only one that a
+        #: signal handler interrupts: raising another would hit its clean-up.
         self._interrupted = False
         #: What `sleep` waits for. A bare lock, and no `Event`: it may be interrupted, and opened in
         #: a signal handler, at any moment.
@@ -260,7 +261,8 @@ class Context:
     def raise_if_cancelled(self) -> None:
         """Raise `StepInterrupt` when this attempt is asked to stop."""
         if self.cancelled:
-            self._interrupted = True
+            if threading.current_thread() is threading.main_thread():
+                self._interrupted = True
             raise StepInterrupt(f"step {self.step_name!r} is asked to stop")
 
     def sleep(self, seconds: float) -> None:

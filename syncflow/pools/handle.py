@@ -68,10 +68,16 @@ class Worker:
         #: The task that is on it, or 0. Guarded by the lock, so that a kill hits who it is for.
         self._task = 0
         self.tasks = 0
+        self._lifeline = -1
         with _starting:
             if is_exiting():
                 raise PoolClosedError("the interpreter is exiting: no worker is started any more")
-            self._start(initializer, environment)
+            try:
+                self._start(initializer, environment)
+            except BaseException:
+                if self._lifeline >= 0:
+                    os.close(self._lifeline)
+                raise
             _live.add(self)
 
     def _start(self, initializer: Blob | None, environment: Mapping[str, str]) -> None:
@@ -265,9 +271,16 @@ class Worker:
 
     def end_by(self, deadline: float) -> None:
         """Wait until the worker has ended, or end it at the deadline."""
-        with self._lock:  # reaping it frees its pid: nobody may signal that meanwhile
-            if not self._ended:
-                self._process.join(max(0.0, deadline - monotonic()))
+        patience = max(0.0, deadline - monotonic())
+        if self._pidfd is None:
+            with self._lock:  # reaping it frees its pid: nobody may signal that meanwhile
+                if not self._ended:
+                    self._process.join(patience)
+        elif not self._ended:
+            # Not by `join`: that would free its pid before `reap` is done with it.
+            over = select.poll()
+            over.register(self._pidfd, select.POLLIN)
+            over.poll(patience * 1000)
         self.reap()
 
     def forget(self) -> None:

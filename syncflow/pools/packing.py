@@ -42,24 +42,23 @@ Packed = tuple[list[_Link], str]
 def pack_error(error: BaseException) -> Packed:
     """Take an error apart."""
     found = [error]
+    #: By identity: an error class may compare as it likes.
+    positions = {id(error): 0}
     for each in found:  # grows while it is walked
         for other in (each.__cause__, each.__context__, *_members(each)):
-            if other is not None and not any(other is known for known in found):
+            if other is not None and id(other) not in positions:
+                positions[id(other)] = len(found)
                 found.append(other)
-
-    def position(other: BaseException) -> int:
-        return next(at for at, known in enumerate(found) if known is other)
-
     links = [
         _Link(
             blob=_dump_error(each),
             type_name=type(each).__qualname__,
             message=text_of(each),
             notes=_notes(each),
-            cause=None if each.__cause__ is None else position(each.__cause__),
-            context=None if each.__context__ is None else position(each.__context__),
+            cause=positions.get(id(each.__cause__)),
+            context=positions.get(id(each.__context__)),
             suppress_context=each.__suppress_context__,
-            members=[position(member) for member in _members(each)] or None,
+            members=[positions[id(member)] for member in _members(each)] or None,
         )
         for each in found
     ]

@@ -16,6 +16,7 @@ from functools import partial
 from time import monotonic
 from typing import Any, Final
 
+from syncflow.errors import StepInterrupt
 from syncflow.pools import wire
 from syncflow.pools.crew import Crew, refuse
 from syncflow.pools.handle import EXIT_SECONDS, Worker, deliver_all
@@ -87,6 +88,10 @@ class RemoteJob:
         """Take the reply; return what delivers it."""
         raise NotImplementedError
 
+    def crash_of(self, worker: Worker) -> BaseException:
+        """Return the error that tells of the worker's death."""
+        raise NotImplementedError
+
     def crashed(self, worker: Worker) -> Callable[[], None] | None:
         """Take note that the worker died with the body; return what delivers it."""
         raise NotImplementedError
@@ -106,7 +111,7 @@ class RemoteJob:
             for _ in range(_SENDS):
                 worker = self.stations.worker()
                 if not self._assign(worker):
-                    break
+                    return self.refused(StepInterrupt("asked to stop before it began"))
                 reply = worker.exchange(pickle.dumps((self.task, *details), protocol=5), self)
                 if reply is not None:
                     return self.done(reply)
@@ -117,21 +122,19 @@ class RemoteJob:
                 if not worker.ready and self.stations.initializer is not None:
                     return self.refused(self.stations.give_up(worker))
                 # It was killed while idle: nothing of the task has happened. Send it again.
-            return self.refused(worker.crash())
+            return self.refused(self.crash_of(worker))
         except BaseException as error:
             return self.refused(error)
         finally:
             del self
 
     def _assign(self, worker: Worker) -> bool:
-        """Let the task begin on a worker; false when it was killed before."""
+        """Let the task begin on a worker; false when it was asked to stop before."""
         with self._lock:
-            if self._killed:
+            if self._killed or self._stopped:
                 return False
             self.worker, self.task = worker, worker.begin()
             self._assigned_at = monotonic()
-            if self._stopped:
-                worker.stop(self.task)
             return True
 
     def stop(self) -> None:
@@ -198,10 +201,13 @@ class FutureCall(RemoteJob):
         result = None if value is None else wire.load(value, f"the value of {self._what}")
         return partial(self.future.set_result, result)
 
-    def crashed(self, worker: Worker) -> Callable[[], None]:
+    def crash_of(self, worker: Worker) -> BaseException:
         from syncflow.pools.broken import BrokenWorkerError
 
-        return self.refused(worker.crash(kind=BrokenWorkerError))
+        return worker.crash(kind=BrokenWorkerError)
+
+    def crashed(self, worker: Worker) -> Callable[[], None]:
+        return self.refused(self.crash_of(worker))
 
     def refused(self, error: BaseException) -> Callable[[], None]:
         return partial(self.future.set_exception, error)

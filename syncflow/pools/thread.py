@@ -11,6 +11,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
+from syncflow.errors import DefinitionTypeError
 from syncflow.policy import count, function
 from syncflow.pools.crew import Crew, FutureJob
 
@@ -56,6 +57,10 @@ class ThreadPool(Executor):
         enter = None
         if initializer is not None:
             enter = partial(function(initializer, "initializer", "ThreadPool"), *initargs)
+        if not isinstance(thread_name_prefix, str):
+            raise DefinitionTypeError(
+                f"ThreadPool: thread_name_prefix must be a string, not {thread_name_prefix!r}"
+            )
         name = thread_name_prefix or f"syncflow-pool{next(_pool_numbers)}"
         self._crew = Crew(limit, name, enter=enter)
         weakref.finalize(self, self._crew.close).atexit = False

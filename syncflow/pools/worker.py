@@ -229,6 +229,8 @@ class _Worker:
             body = wire.load(function, f"the function {what}")
         except SerializationError as refused:
             return packed(Outcome.never_started(refused), what)
+        if self._page.stop() == number:  # asked while it was on its way
+            return packed(Outcome.never_started(StepInterrupt("asked to stop")), what)
         task = _Task(number, context, link)
 
         def on_start(now: float) -> None:

@@ -2,13 +2,12 @@
 
 An `Engine` belongs to one thread, which alone calls it. Everything that happens elsewhere arrives
 in its inbox: an ended `Attempt`, ``("began", attempt)``, a late finisher, `CANCEL`, `INTERRUPT`.
-Time is a heap of moments at which to have a look; a look that comes to nothing costs nothing, so no
-timer is ever taken back, and the cost of a settled step does not depend on how many there are.
+Time is a heap of moments at which to have a look, so no timer is ever taken back, and the cost of a
+settled step does not depend on how many there are.
 """
 
 from __future__ import annotations
 
-import heapq
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -23,6 +22,7 @@ from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.inline import InlineBodies
 from syncflow.run.jobs import Attempt, Scope
+from syncflow.run.timers import Timers
 from syncflow.run.watching import CANCEL, INTERRUPT, TIMEOUT, Stop, Watcher
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ class Engine:
         # A signal handler runs when the main thread runs; the kernel may wake another thread.
         in_main = threading.current_thread() is threading.main_thread()
         self._longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
-        self._timers: list[tuple[float, int, Callable[..., list[Order]], Any]] = []
-        self._serial = 0
+        self._timers = Timers()
 
     def drive(
         self,
@@ -101,9 +100,9 @@ class Engine:
         )
         self._timers.clear()
         if group_deadline is not None:
-            self._at(group_deadline, Engine._group_time_up, timeout)
+            self._timers.add(group_deadline, Engine._group_time_up, timeout)
         if run_deadline is not None:
-            self._at(run_deadline, Engine._stop_group, TIMEOUT)
+            self._timers.add(run_deadline, Engine._stop_group, TIMEOUT)
         for member in members:
             member.ready_at = now
         self._obey(group.begin())
@@ -172,7 +171,7 @@ class Engine:
     def _start(self, index: int) -> list[Order]:
         """Start the next attempt of a member."""
         if self._group.closed:  # by what another order of the same batch has led to
-            return self._group.revoked(index, self._reason() or "")
+            return self._group.revoked(index, self._reason())
         member, scope = self._members[index], self.scope
         step, place = member.step, member.place
         number = self._group.attempts[index]
@@ -191,7 +190,7 @@ class Engine:
             return self._group.failed(index, noted(attempt, error, self._terms), started=False)
         if step.timeout is not None:
             slack = step.grace if place.slow_to_end else 0.0
-            self._at(monotonic() + step.timeout + slack, Engine._attempt_time_up, member)
+            self._timers.add(monotonic() + step.timeout + slack, Engine._attempt_time_up, member)
         return []
 
     def _rest(self, index: int, delay: float) -> None:
@@ -202,7 +201,7 @@ class Engine:
         self.watcher.retrying(member, self._group.attempts[index] + 1, error, delay)
         member.attempt = None
         member.ready_at = now
-        self._at(now + delay, Engine._rested, index)
+        self._timers.add(now + delay, Engine._rested, index)
 
     def _end(self, index: int, verb: Verb, detail: Any) -> list[Order]:
         """Make a running body end: STOP, DROP or EXPIRE."""
@@ -223,7 +222,7 @@ class Engine:
             return orders
         self._insist((attempt, INSIST_SECONDS))
         if verb is not STOP or member.place.slow_to_end:
-            self._at(monotonic() + member.step.grace, Engine._give_up, attempt)
+            self._timers.add(monotonic() + member.step.grace, Engine._give_up, attempt)
         return []
 
     def _settle(self, index: int, status: StepStatus, error: Exception | None) -> None:
@@ -232,9 +231,6 @@ class Engine:
         member.attempts = self._group.attempts[index]
         member.settled_at = monotonic()
         member.attempt = None
-        if self.scope.announce and member.first_started is not None and not member.begun:
-            member.begun = True  # it was not announced, or its message is still in the inbox
-            self.watcher.began(member, member.attempts)
         if member.effect is not None:
             self.close_effect(member.effect, status is StepStatus.COMPLETED)
         self.watcher.settled(member)
@@ -251,19 +247,15 @@ class Engine:
 
     def _next(self) -> list[Order]:
         """Wait for the next thing that happens, and report it to the group."""
-        inbox, timers = self.inbox, self._timers
-        if inbox.empty() or (timers and timers[0][0] <= monotonic()):
-            if timers and (wait := timers[0][0] - monotonic()) <= 0:
-                _, _, look, subject = heapq.heappop(timers)
-                return look(self, subject)
-            try:
-                # Woken by whatever is put into the inbox; the next timer is the limit.
-                longest = self._longest_wait
-                message = inbox.get(timeout=min(wait, longest) if timers else longest)
-            except Empty:
-                return []
-        else:
-            message = inbox.get()
+        wait = self._timers.wait(self._longest_wait)
+        if wait <= 0:
+            look, subject = self._timers.pop()
+            orders: list[Order] = look(self, subject)
+            return orders
+        try:
+            message = self.inbox.get(timeout=wait)  # woken by whatever is put into the inbox
+        except Empty:
+            return []
         return self._ended(message) if type(message) is Attempt else self._take(message)
 
     def _take(self, message: Any) -> list[Order]:
@@ -297,12 +289,14 @@ class Engine:
         member, outcome, group = attempt.member, attempt.outcome, self._group
         index = member.index
         assert outcome is not None
-        attempt.end()
         if outcome.started_at is not None:
+            if self.scope.announce:
+                self._began(attempt)  # should nobody have announced it
             member.queued += outcome.started_at - member.ready_at
             if member.first_started is None:
                 member.first_started = outcome.started_at
             member.worker = attempt.worker
+        attempt.end()
         try:
             if outcome.error is None:
                 if not (outcome.overdue or attempt.stopping is EXPIRE):
@@ -317,25 +311,23 @@ class Engine:
             if isinstance(outcome.error, KeyboardInterrupt) and self.interrupted():
                 self._stop(INTERRUPT)
                 return group.cancelled(index, StepCancelledError(member.name, "Ctrl-C"))
-            error = failure_of(attempt, outcome, self._terms, self._reason())
-            if isinstance(error, StepCancelledError):
-                return group.cancelled(index, error)
-            started = outcome.started_at is not None
-            return group.failed(index, noted(attempt, error, self._terms), started=started)
+            reason = self._reason()
+            error = failure_of(attempt, outcome, self._terms, reason)
+            if not isinstance(error, StepCancelledError):
+                started = outcome.started_at is not None
+                return group.failed(index, noted(attempt, error, self._terms), started=started)
+            if outcome.started_at is None:
+                return group.revoked(index, reason)
+            return group.cancelled(index, error)
         finally:
             # The frames of a failed inline body lead here: hold nothing that leads to its error.
             outcome = error = attempt = member = None  # type: ignore[assignment]
 
     def _reason(self) -> str | None:
         """Return why bodies were asked to stop."""
-        return self.stopped.reason if self.stopped is not None else self._group.reason
+        return self._group.reason if self.stopped is None else self.stopped.reason
 
     # --- time --------------------------------------------------------------------------------
-
-    def _at(self, when: float, look: Callable[..., list[Order]], subject: Any) -> None:
-        """Have `look(self, subject)` called at a monotonic instant."""
-        self._serial += 1  # orders looks of the same instant, and is all that is ever compared
-        heapq.heappush(self._timers, (when, self._serial, look, subject))
 
     def _rested(self, index: int) -> list[Order]:
         member, now = self._members[index], monotonic()
@@ -363,7 +355,7 @@ class Engine:
             place.unstick(attempt, allowed)
             started_at = now
         if (due := started_at + allowed) > now:
-            self._at(due, Engine._attempt_time_up, member)
+            self._timers.add(due, Engine._attempt_time_up, member)
             return []
         return self._give_up(attempt)
 
@@ -374,7 +366,7 @@ class Engine:
         if not attempt.ended:
             place.interrupt(attempt)
             if place.slow_to_end:
-                self._at(monotonic() + pause, Engine._insist, (attempt, 2 * pause))
+                self._timers.add(monotonic() + pause, Engine._insist, (attempt, 2 * pause))
         return []
 
     def _give_up(self, attempt: Attempt) -> list[Order]:
@@ -384,17 +376,20 @@ class Engine:
         member = attempt.member
         if member.place.revoke(attempt):  # a foreign executor has not even started it
             attempt.end()
-            return self._group.failed(member.index, timed_out(attempt, self._terms), started=False)
+            if attempt.stopping is not None:
+                return self._group.revoked(member.index, self._reason())
+            return self._group.failed(member.index, timed_out(attempt, self._terms))
         # Made first: the body may return in the very moment in which it is abandoned.
         member.the_effect()
         if not member.place.give_up(attempt):
             return []
         self.adrift.add(attempt)
+        self._began(attempt)  # should its message still be in the inbox
         attempt.end()
         if member.first_started is None:
             member.first_started = member.place.started_at(attempt)
         member.worker = attempt.worker
         if attempt.stopping is None or attempt.stopping is EXPIRE:
             return self._group.failed(member.index, timed_out(attempt, self._terms))
-        name = attempt.context.step_name
-        return self._group.cancelled(member.index, StepCancelledError(name, self._reason()))
+        error = StepCancelledError(member.name, self._reason())
+        return self._group.cancelled(member.index, error)

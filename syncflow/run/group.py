@@ -213,7 +213,7 @@ class Group:
         self._admit(self._lanes[member], orders)
         return orders
 
-    def revoked(self, member: int, reason: str) -> list[Order]:
+    def revoked(self, member: int, reason: str | None) -> list[Order]:
         """Its attempt was taken back before its body started."""
         orders: list[Order] = []
         self._release(member)
@@ -319,7 +319,7 @@ class Group:
         self.unsettled -= 1
         orders.append((SETTLE, member, (status, error)))
 
-    def _settle_unstarted(self, member: int, reason: str, orders: list[Order]) -> None:
+    def _settle_unstarted(self, member: int, reason: str | None, orders: list[Order]) -> None:
         """Settle a member that will not run (again): failed if it ever failed, else cancelled."""
         last = self.errors[member]
         if last is not None:

@@ -25,18 +25,22 @@ class Member:
     """Written by the thread that drives the group; abandoned bodies read `step` and `effect`."""
 
     __slots__ = (
-        "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started", "index",
-        "name", "place", "queued", "ready_at", "settled_at", "status", "step", "value", "worker",
-        "writes",
+        "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started", "group",
+        "index", "name", "place", "queued", "ready_at", "settled_at", "status", "step", "value",
+        "worker", "writes",
     )  # fmt: skip
 
-    def __init__(self, index: int, step: Step, place: Place, name: str) -> None:
+    def __init__(
+        self, index: int, step: Step, place: Place, name: str, group: str | None = None
+    ) -> None:
         #: Position in the group.
         self.index = index
         self.step = step
         self.place = place
         #: The step's name; of a compensation, the name of the step it undoes.
         self.name = name
+        #: The name of its group.
+        self.group = group
         #: The one that is running or queued.
         self.attempt: Attempt | None = None
         self.attempts = 0

@@ -149,12 +149,14 @@ class BodyJob(RemoteJob):
         step_name = self._attempt.context.step_name
         return self._deliver(outcome_of(reply, step_name, self.worker.rebuilt))
 
+    def crash_of(self, worker: Worker) -> BaseException:
+        context = self._attempt.context
+        return worker.crash(context.step_name, context.attempt)
+
     def crashed(self, worker: Worker) -> Callable[[], None]:
-        context, now = self._attempt.context, monotonic()
-        error = worker.crash(context.step_name, context.attempt)
-        return self._deliver(
-            Outcome(None, error, {}, worker.page.started_at(self.task) or now, now)
-        )
+        now = monotonic()
+        started_at = worker.page.started_at(self.task) or now
+        return self._deliver(Outcome(None, self.crash_of(worker), {}, started_at, now))
 
     def refused(self, error: BaseException) -> Callable[[], None]:
         return self._deliver(Outcome.never_started(error))

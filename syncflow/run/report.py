@@ -38,8 +38,6 @@ class Reporter(Watcher):
         self._broken: set[tuple[int, str]] = set()
         #: The flow as hooks see it.
         self.view = Snapshot(None, {}, {})
-        #: The group at hand.
-        self.group: str | None = None
         #: The results of all steps that have settled.
         self.results: dict[str, StepResult] = {}
 
@@ -69,17 +67,19 @@ class Reporter(Watcher):
                     )  # fmt: skip
 
     def began(self, member: Member, number: int) -> None:
-        self.emit("on_step_start", member.name, number, group=self.group)
+        self.emit("on_step_start", member.name, number, group=member.group)
 
     def retrying(self, member: Member, number: int, error: Exception, delay: float) -> None:
-        self.emit("on_step_retry", member.name, number, group=self.group, error=error, delay=delay)
+        self.emit(
+            "on_step_retry", member.name, number, group=member.group, error=error, delay=delay
+        )
 
     def settled(self, member: Member) -> None:
         status, started = member.status, member.first_started
         assert status is not None
         result = self.results[member.name] = StepResult(
             member.name,
-            self.group,
+            member.group,
             status,
             member.value,
             member.error,
@@ -94,12 +94,13 @@ class Reporter(Watcher):
         if self._hooks:
             self.emit(
                 _SETTLED[status], member.name, member.attempts,
-                group=self.group, error=member.error, result=result,
+                group=member.group, error=member.error, result=result,
             )  # fmt: skip
 
     def late_finish(self, attempt: Attempt) -> None:
         """Tell that the body of an abandoned attempt has returned; on that body's thread."""
-        self.emit("on_late_finish", attempt.member.name, attempt.context.attempt)
+        member = attempt.member
+        self.emit("on_late_finish", member.name, attempt.context.attempt, group=member.group)
 
 
 class CompensationReporter(Watcher):
@@ -110,4 +111,6 @@ class CompensationReporter(Watcher):
         self._error = error
 
     def began(self, member: Member, number: int) -> None:
-        self._reporter.emit("on_compensate", member.name, number, error=self._error)
+        self._reporter.emit(
+            "on_compensate", member.name, number, group=member.group, error=self._error
+        )

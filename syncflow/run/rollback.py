@@ -54,6 +54,7 @@ def compensate(
     view: Snapshot,
     error: BaseException | None,
     late: bool = False,
+    group: str | None = None,
 ) -> tuple[CompensationResult, Mapping[str, Any]]:
     """Run one compensation to its end, in or from the calling thread.
 
@@ -66,15 +67,16 @@ def compensate(
         view: What it sees; see `undo_view`.
         error: What caused the rollback.
         late: It undoes an abandoned body.
+        group: The group of that step.
 
     Returns:
         Its result, and the state it wrote (empty unless it completed).
     """
     pool = undo.pool or ("inline" if undo.timeout is None else "thread")
-    member = Member(0, undo, places.find(pool), name)
-    group = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
+    member = Member(0, undo, places.find(pool), name, group)
+    decider = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
     began = monotonic()
-    engine.drive(group, [member], view, error=error, shielded=True)
+    engine.drive(decider, [member], view, error=error, shielded=True)
     completed = member.status is StepStatus.COMPLETED
     if not completed:
         logger.error(

@@ -180,8 +180,9 @@ class Runner:
         parallel = node if isinstance(node, Parallel) else None
         steps = steps_of(node)
         find = self._places.find
+        group_name = None if parallel is None else parallel.name
         members = [
-            Member(index, step, find(pool_of(step, parallel)), step.name)
+            Member(index, step, find(pool_of(step, parallel)), step.name, group_name)
             for index, step in enumerate(steps)
         ]
         group = Group(
@@ -192,7 +193,6 @@ class Runner:
             uniform=random.uniform,
         )
         began = monotonic()
-        self._reporter.group = None if parallel is None else node.name
         self._members += members
         self._engine.drive(
             group, members, self._view, timeout=None if parallel is None else parallel.timeout
@@ -230,6 +230,7 @@ class Runner:
         written: dict[str, Any] = {}
         for member in members:
             view.settled[member.name] = results[member.name]
+        for member in members:
             for key in member.writes:
                 if key in writers:
                     return StateConflictError(key, (writers[key], member.name))
@@ -239,9 +240,9 @@ class Runner:
         return None
 
     def _own_view(self) -> Snapshot:
-        """Return the view to change: a new one while abandoned bodies may be reading the old."""
-        if self._engine.adrift:
-            old = self._view
+        """Return the view to change: a new one when abandoned bodies may be reading the old."""
+        old = self._view
+        if any(attempt.context._view is old for attempt in self._engine.adrift):
             self._view = Snapshot(old.input, dict(old.data), dict(old.settled))
             self._view.frames = dict(old.frames)
             self._reporter.view = self._view
@@ -285,18 +286,24 @@ class Runner:
         if effect is not None:
             effect.reopen(error)
         result, written = compensate(
-            self._engine, self._places, self._clock, member.name, undo, view, error
-        )
+            self._engine, self._places, self._clock, member.name, undo, view, error,
+            group=member.group,
+        )  # fmt: skip
         if effect is not None:
             self._engine.close_effect(effect, in_effect=False)
         self._write(self._own_view(), written)
         self._record(result)
         hook = "on_compensate_complete" if result.ok else "on_compensate_fail"
-        self._reporter.emit(hook, member.name, result.attempts, error=result.error, result=result)
+        self._reporter.emit(
+            hook, member.name, result.attempts,
+            group=member.group, error=result.error, result=result,
+        )  # fmt: skip
 
     def _record(self, result: CompensationResult) -> None:
         self._compensations.append(result)
-        self._reporter.results[result.step_name].compensation = result.status
+        step = self._reporter.results[result.step_name]
+        if step.compensation is not CompensationStatus.FAILED:  # which a late one does not mend
+            step.compensation = result.status
 
     # --- the result --------------------------------------------------------------------------
 
@@ -333,7 +340,6 @@ class Runner:
             duration=monotonic() - self._clock.origin,
         )
         hook = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}[status]
-        self._reporter.group = None
         self._reporter.emit(f"on_flow_{hook}", error=error, result=result)
         return result
 

@@ -1,0 +1,39 @@
+"""Moments at which to have a look, the nearest first."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+__all__ = ["Timers"]
+
+
+class Timers:
+    """A heap of looks. None is ever taken back: a look that comes to nothing costs nothing."""
+
+    __slots__ = ("_heap", "_serial")
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, int, Callable[..., Any], Any]] = []
+        #: Orders looks of the same instant, so that nothing else is ever compared.
+        self._serial = 0
+
+    def add(self, when: float, look: Callable[..., Any], subject: Any) -> None:
+        """Have `look` called with `subject` at a monotonic instant."""
+        self._serial += 1
+        heapq.heappush(self._heap, (when, self._serial, look, subject))
+
+    def wait(self, longest: float) -> float:
+        """Return the seconds until the nearest is due, at most `longest`; 0 or less when it is."""
+        return min(self._heap[0][0] - monotonic(), longest) if self._heap else longest
+
+    def pop(self) -> tuple[Callable[..., Any], Any]:
+        """Take the nearest out; return its look and subject."""
+        _, _, look, subject = heapq.heappop(self._heap)
+        return look, subject
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._heap.clear()
