@@ -194,7 +194,7 @@ class FlowResult:
     @property
     def values(self) -> dict[str, Any]:
         """Map the name of every completed step to its value, in a new dict in definition order."""
-        return {step.name: step.value for step in self.steps if step.ok}
+        return {step.name: step.value for step in self.steps if step.status is StepStatus.COMPLETED}
 
     def __getitem__(self, name: str) -> Any:
         """Return the result of a step or group.

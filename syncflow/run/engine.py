@@ -95,9 +95,9 @@ class Engine:
         run_deadline = None if shielded else self.deadline
         self._terms = Terms(timeout, group_deadline, run_deadline, shielded)
         #: The nearest of both.
-        self._limit = min(
-            (at for at in (group_deadline, run_deadline) if at is not None), default=None
-        )
+        self._limit = group_deadline
+        if run_deadline is not None and (group_deadline is None or run_deadline < group_deadline):
+            self._limit = run_deadline
         self._timers.clear()
         if group_deadline is not None:
             self._timers.add(group_deadline, Engine._group_time_up, timeout)

@@ -210,10 +210,12 @@ class Runner:
 
     def _lanes(self, members: Sequence[Member], parallel: Parallel | None) -> list[Lane]:
         """Return the lane of each member: one for all when somebody said so, else one a place."""
-        said = (parallel and parallel.max_concurrency) or self._flow.max_concurrency
+        if parallel is None:
+            return [Lane(1)]
+        said = parallel.max_concurrency or self._flow.max_concurrency
         places = {member.place for member in members}
         # A member that is queued ahead may start after another has failed: not with fail_fast.
-        patient = parallel is not None and not parallel.fail_fast
+        patient = not parallel.fail_fast
         if said is not None:
             eager = patient and all(place.keeps_to(said) for place in places)
             return [Lane(said, eager and len(places) == 1)] * len(members)
@@ -241,8 +243,8 @@ class Runner:
 
     def _own_view(self) -> Snapshot:
         """Return the view to change: a new one when abandoned bodies may be reading the old."""
-        old = self._view
-        if any(attempt.context._view is old for attempt in self._engine.adrift):
+        old, adrift = self._view, self._engine.adrift
+        if adrift and any(attempt.context._view is old for attempt in adrift):
             self._view = Snapshot(old.input, dict(old.data), dict(old.settled))
             self._view.frames = dict(old.frames)
             self._reporter.view = self._view
@@ -250,13 +252,14 @@ class Runner:
 
     def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
         view.data.update(written)
-        # The next node may change a value in place, so it is serialised anew. Large buffers are
-        # not: they are serialised once a run, until the key is written again.
-        view.frames = {
-            (kind, name, share): frame
-            for (kind, name, share), frame in view.frames.items()
-            if frame.is_shared and not (kind == "state" and name in written)
-        }
+        if view.frames:
+            # The next node may change a value in place, so it is serialised anew. Large buffers
+            # are not: they are serialised once a run, until the key is written again.
+            view.frames = {
+                (kind, name, share): frame
+                for (kind, name, share), frame in view.frames.items()
+                if frame.is_shared and not (kind == "state" and name in written)
+            }
 
     # --- back --------------------------------------------------------------------------------
 
