@@ -366,8 +366,10 @@ def main(
             function, args = wire.load(initializer, "the initializer")
             function(*args)
     except BaseException as error:
-        channel.send(pickle.dumps(("unfit", packing.pack_error(error))))
+        with suppress(OSError):
+            channel.send(pickle.dumps(("unfit", packing.pack_error(error))))
         return
     worker = _Worker(channel, Page(page.fileno()))
-    channel.send(pickle.dumps(("ready",)))
-    worker.serve()
+    with suppress(OSError):  # the parent has no use for this worker any more
+        channel.send(pickle.dumps(("ready",)))
+        worker.serve()
