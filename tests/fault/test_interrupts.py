@@ -102,10 +102,12 @@ def test_a_body_cannot_spoil_the_interrupt_of_the_next(
 
 def _pelt(pool: ProcessPool, finished: threading.Event, sent: list[int]) -> None:
     """Ask tasks to stop that are already over, as fast as it goes."""
-    from syncflow.pools.handle import _live
+    from syncflow.pools import handle
 
     while not finished.is_set():
-        for worker in list(_live):
+        with handle._starting:  # who adds to the set holds it
+            workers = list(handle._live)
+        for worker in workers:
             task = worker.tasks
             # The body of `task` may be running: it is not meant. All before it are over.
             if not worker.ended and task > 1:

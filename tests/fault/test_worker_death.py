@@ -287,7 +287,8 @@ def test_workers_are_gone_soon_after_their_parent_was_killed(tmp_path: Path, bus
 
 
 FORKED = """
-import os, sys
+import os, sys, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer warn of any such fork
 import fault_bodies as bodies
 from syncflow import Flow, ProcessPool, Step
 
