@@ -25,12 +25,21 @@ from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from syncflow.context import LONGEST_WAIT
 from syncflow.errors import PoolClosedError
 
-__all__ = ["Crew", "FutureJob", "Job", "close_for_exit", "deliver", "is_exiting", "refuse"]
+__all__ = [
+    "Crew",
+    "FutureJob",
+    "Job",
+    "Shared",
+    "close_for_exit",
+    "deliver",
+    "is_exiting",
+    "refuse",
+]
 
 #: Seconds after which an idle thread ends.
 IDLE_SECONDS: Final = 60.0
@@ -39,6 +48,8 @@ IDLE_SECONDS: Final = 60.0
 _LOOK_AGAIN: Final = 0.5
 
 logger = logging.getLogger("syncflow")
+
+P = TypeVar("P")
 
 
 def deliver(result: Callable[[], None]) -> None:
@@ -331,10 +342,43 @@ def is_exiting() -> bool:
     return _exiting
 
 
+class Shared(Generic[P]):
+    """A pool that all runs of this process share, made on first use.
+
+    Args:
+        make: Makes it.
+    """
+
+    def __init__(self, make: Callable[[], P]) -> None:
+        self._make = make
+        #: Guards the making of the pool.
+        self._lock = threading.Lock()
+        self._pool: P | None = None
+        _all_shared.append(self)
+
+    def get(self) -> P:
+        """Return the pool."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._make()
+            return self._pool
+
+    def forget(self) -> None:
+        """Have none yet: in a forked child, whose pools are its own."""
+        self._lock = threading.Lock()
+        self._pool = None
+
+
+#: Every shared pool of this process, for the fork handler.
+_all_shared: list[Shared[Any]] = []
+
+
 def _after_fork() -> None:
     """A forked child has none of the parent's threads, and its locks may be held for ever."""
     for crew in list(_crews):
         crew._reset()
+    for shared in _all_shared:
+        shared.forget()
 
 
 os.register_at_fork(after_in_child=_after_fork)

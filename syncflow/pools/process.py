@@ -9,8 +9,6 @@ the task it was running.
 
 from __future__ import annotations
 
-import os
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
@@ -19,6 +17,7 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
 from syncflow.policy import count, function, seconds
+from syncflow.pools.crew import Shared
 from syncflow.pools.station import FutureCall, Stations, usable_cores
 
 __all__ = ["ProcessPool", "shared_process_pool"]
@@ -145,25 +144,9 @@ def _flat(chunks: Iterator[list[T]]) -> Iterator[T]:
             yield values.pop()
 
 
-_shared: ProcessPool | None = None
-#: Guards the making of the shared pool.
-_shared_lock = threading.Lock()
+_shared = Shared(ProcessPool)
 
 
 def shared_process_pool() -> ProcessPool:
     """Return the pool that all runs of this process share; made on first use."""
-    global _shared
-    with _shared_lock:
-        if _shared is None:
-            _shared = ProcessPool()
-        return _shared
-
-
-def _after_fork() -> None:
-    """A forked child has none of the parent's pools."""
-    global _shared, _shared_lock
-    _shared = None
-    _shared_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    return _shared.get()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -13,7 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from syncflow.errors import DefinitionTypeError
 from syncflow.policy import count, function
-from syncflow.pools.crew import Crew, FutureJob
+from syncflow.pools.crew import Crew, FutureJob, Shared
 
 __all__ = ["ThreadPool", "shared_thread_pool"]
 
@@ -91,25 +89,9 @@ class ThreadPool(Executor):
         return self._crew
 
 
-_shared: ThreadPool | None = None
-#: Guards the making of the shared pool.
-_shared_lock = threading.Lock()
+_shared = Shared(lambda: ThreadPool(thread_name_prefix="syncflow-thread"))
 
 
 def shared_thread_pool() -> ThreadPool:
     """Return the pool that all runs of this process share; made on first use."""
-    global _shared
-    with _shared_lock:
-        if _shared is None:
-            _shared = ThreadPool(thread_name_prefix="syncflow-thread")
-        return _shared
-
-
-def _after_fork() -> None:
-    """A forked child has no shared pool yet."""
-    global _shared, _shared_lock
-    _shared = None
-    _shared_lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    return _shared.get()

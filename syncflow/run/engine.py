@@ -52,7 +52,7 @@ class Engine:
         self.watcher = watcher
         #: Monotonic instant at which the run's time is up.
         self.deadline: float | None = None
-        #: Why the run stops; set once, by `stop`.
+        #: Why the run stops; set once, by `_stop`.
         self.stopped: Stop | None = None
         #: Makes a `Stop` of `CANCEL`, `INTERRUPT` or `TIMEOUT`; None when it is to be ignored.
         self.explain: Callable[[str], Stop | None] = lambda cause: None

@@ -11,6 +11,7 @@ from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import Snapshot
+from syncflow.definition import pool_of
 from syncflow.result import CompensationResult, CompensationStatus, StepResult, StepStatus
 from syncflow.run.engine import Engine
 from syncflow.run.group import Group, Lane
@@ -72,8 +73,7 @@ def compensate(
     Returns:
         Its result, and the state it wrote (empty unless it completed).
     """
-    pool = undo.pool or ("inline" if undo.timeout is None else "thread")
-    member = Member(0, undo, places.find(pool), name, group)
+    member = Member(0, undo, places.find(pool_of(undo, None)), name, group)
     decider = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
     began = monotonic()
     engine.drive(decider, [member], view, error=error, shielded=True)
