@@ -29,13 +29,14 @@ from syncflow.errors import (
     WorkerCrashedError,
 )
 from syncflow.flow import Flow, Step, step
-from syncflow.hooks import Event, Hooks
+from syncflow.hooks import Event, Hooks, MapProgress
 from syncflow.result import (
     CompensationResult,
     CompensationStatus,
     FlowResult,
     FlowStatus,
     GroupResult,
+    MapResult,
     RollbackStatus,
     StepResult,
     StepStatus,
@@ -64,6 +65,8 @@ __all__ = [
     "GroupResult",
     "Hooks",
     "InputValidationError",
+    "MapProgress",
+    "MapResult",
     "PoolClosedError",
     "ProcessPool",
     "RemoteError",

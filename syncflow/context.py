@@ -138,7 +138,7 @@ class Context:
     """
 
     __slots__ = (
-        "_asked", "_deadline", "_interrupted", "_view", "_waker", "_writes",
+        "_asked", "_deadline", "_index", "_interrupted", "_view", "_waker", "_writes",
         "attempt", "error", "flow_name", "run_id", "step_name",
     )  # fmt: skip
 
@@ -151,6 +151,7 @@ class Context:
         view: View,
         deadline: float | None = None,
         error: BaseException | None = None,
+        index: int | None = None,
     ) -> None:
         self.flow_name = flow_name
         self.run_id = run_id
@@ -158,6 +159,8 @@ class Context:
         self.attempt = attempt
         self.error = error
         self._view = view
+        #: Of the item, in a map.
+        self._index = index
         self._writes: dict[str, Any] = {}
         #: Monotonic instant at which the nearest of the attempt's, group's and run's time is up.
         self._deadline = deadline
@@ -180,8 +183,12 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        """`"<run_id>:<step_name>"`: the same for every attempt of the step and its compensation."""
-        return f"{self.run_id}:{self.step_name}"
+        """`"<run_id>:<step_name>"`: the same for every attempt of the step and its compensation.
+
+        In a map `"<run_id>:<name>:<index>"`, the index being that of the item, from 0.
+        """
+        key = f"{self.run_id}:{self.step_name}"
+        return key if self._index is None else f"{key}:{self._index}"
 
     # --- state -------------------------------------------------------------------------------
 

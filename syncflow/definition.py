@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
-from typing import TYPE_CHECKING, Any, Literal, Never, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, Never, TypedDict, Unpack, overload
 
 import attrs
 
@@ -43,7 +43,8 @@ class StepOptions(TypedDict, total=False):
     grace: Seconds
 
 
-_OPTIONS = tuple(StepOptions.__annotations__)
+#: Their names.
+OPTIONS: Final = tuple(StepOptions.__annotations__)
 
 
 @attrs.frozen(eq=False, init=False)
@@ -107,7 +108,7 @@ class Step:
         policy.name(name, "name", f"step {policy.shown(name)}")
         where = f"step {policy.shown(name)}"
         for option in unknown:
-            raise policy.unknown_option(option, _OPTIONS, where)
+            raise policy.unknown_option(option, OPTIONS, where)
         self.__attrs_init__(
             name=name,
             fn=_body(fn, "fn", where),
@@ -295,6 +296,6 @@ def _mapped_step(item: dict[Any, Any], where: str) -> Step:
         for extra in item:
             raise DefinitionTypeError(f"{where}: {policy.shown(extra)} must be within options")
     for option in options:
-        if option not in _OPTIONS:
-            raise policy.unknown_option(option, _OPTIONS, where)
+        if option not in OPTIONS:
+            raise policy.unknown_option(option, OPTIONS, where)
     return Step(name, fn, **options)

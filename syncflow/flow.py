@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Never, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, TypeVar, Unpack, overload
 
 from syncflow import policy
 from syncflow.definition import (
@@ -24,6 +24,7 @@ from syncflow.definition import (
 )
 from syncflow.errors import DefinitionError, DefinitionTypeError, DuplicateStepError
 from syncflow.hooks import Hooks
+from syncflow.mapping import Map, Node, Source, make_map, refuse_inline_map, steps_of
 
 if TYPE_CHECKING:
     from syncflow.context import CancelToken
@@ -79,7 +80,7 @@ class Flow:
         for taken in self._pools.keys() & BUILT_IN_POOLS:
             raise DefinitionError(f"{where}: pools cannot redefine the built-in {taken!r}")
         #: In definition order; only ever appended to.
-        self._nodes: list[Step | Parallel] = []
+        self._nodes: list[Node] = []
         #: The names of all nodes and of all members of groups.
         self._taken: set[str] = set()
 
@@ -109,7 +110,7 @@ class Flow:
         return MappingProxyType(self._pools)
 
     @property
-    def nodes(self) -> tuple[Step | Parallel, ...]:
+    def nodes(self) -> tuple[Node, ...]:
         """The steps and groups defined so far, in order."""
         return tuple(self._nodes)
 
@@ -222,6 +223,60 @@ class Flow:
         self._add(group)
         return self
 
+    def map(
+        self,
+        name: str,
+        fn: Callable[[Any, Any], Any],
+        over: Source,
+        *,
+        fail_fast: bool = False,
+        min_success: int | None = None,
+        max_concurrency: int | None = None,
+        chunk_size: int | Literal["auto"] = "auto",
+        keep_values: bool = True,
+        **options: Unpack[StepOptions],
+    ) -> Flow:
+        """Add a map: ``fn(ctx, item)`` for every item; the next node waits until all have settled.
+
+        The source is iterated in the thread that called `run`, no more than a little ahead: two
+        items a worker or, on processes, two chunks. While it makes the next item, that thread
+        hears of nothing else. An error that it raises fails the map once running items have
+        settled.
+
+        Args:
+            name: The map's name; unique among groups and steps.
+            fn: Takes the `Context` and the item.
+            over: The items: an iterable, the name of an earlier step that returned one, or a
+                function ``ctx -> iterable``, such as a generator function.
+            fail_fast: Whether one failed item fails the map and stops the others.
+            min_success: How many items must complete; `None` for 1. No items are no failure.
+            max_concurrency: How many items may run at once; `None` for the flow's bound.
+            chunk_size: How many items travel together to a process or a foreign executor, where
+                the items of a chunk share one copy of what they read. ``auto``: few enough to
+                keep all workers busy, many enough that tiny items cost little. When a worker dies,
+                items of its chunk whose outcome is lost run again, one by one: with 1, none does.
+            keep_values: Whether to keep what ``fn`` returns.
+            **options: As of `Step`, for each item; ``pool`` is ``thread`` by default.
+                ``compensate`` takes the context and the item, and is called for every completed
+                item, in reverse order; its ``ctx.value(name)`` is the item's own value.
+
+        Returns:
+            The flow.
+
+        Raises:
+            DefinitionError: As for `Step`; for ``over`` when it names no earlier step or is an
+                iterator, which one run would use up; for ``min_success`` with ``fail_fast``.
+            DuplicateStepError: The name is taken.
+        """
+        self._add(
+            make_map(
+                name, fn, over,
+                fail_fast=fail_fast, min_success=min_success, max_concurrency=max_concurrency,
+                chunk_size=chunk_size, keep_values=keep_values, options=options,
+            )
+        )  # fmt: skip
+        return self
+
     def run(
         self,
         input: Any = None,
@@ -262,15 +317,15 @@ class Flow:
         finally:
             del input  # the traceback of an inline body leads to this frame
 
-    def _add(self, node: Step | Parallel) -> None:
+    def _add(self, node: Node) -> None:
         names = self._check(node)
         self._taken |= names
         self._nodes.append(node)
 
-    def _check(self, node: Step | Parallel) -> set[str]:
+    def _check(self, node: Node) -> set[str]:
         """Refuse a node that does not fit this flow; return the names that it would take."""
         group = node if isinstance(node, Parallel) else None
-        steps = node.steps if isinstance(node, Parallel) else (node,)
+        steps = steps_of(node)
         names = [*([group.name] if group else []), *(member.name for member in steps)]
         new: set[str] = set()
         for name in names:
@@ -281,11 +336,23 @@ class Flow:
             new.add(name)
         if group is not None and group.pool is not None:
             self._resolve(group.pool, f"group {group.name!r}")
+        if isinstance(node, Map):
+            self._check_map(node)
         for member in steps:
             self._check_pool(member, group, f"step {member.name!r}")
             if member.undo is not None:
                 self._check_pool(member.undo, None, f"the compensation of step {member.name!r}")
         return new
+
+    def _check_map(self, node: Map) -> None:
+        where = f"map {node.name!r}"
+        if isinstance(node.over, str):
+            earlier = [step.name for known in self._nodes for step in steps_of(known)]
+            if node.over not in earlier:
+                hint = policy.did_you_mean(node.over, earlier)
+                raise DefinitionError(f"{where}: over={node.over!r} is no step before it{hint}")
+        assert node.step.pool is not None
+        refuse_inline_map(self._resolve(node.step.pool, where), where)
 
     def _check_pool(self, step: Step, group: Parallel | None, where: str) -> None:
         pool = self._resolve(pool_of(step, group), where)

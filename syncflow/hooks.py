@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from syncflow.result import CompensationResult, FlowResult, StepResult
 
 
+@attrs.frozen
+class MapProgress:
+    """Say how far a map has come: counts of items."""
+
+    completed: int
+    failed: int
+    cancelled: int
+    #: Waiting for their next attempt.
+    retrying: int
+    #: All that there will be; `None` while the source has not ended and does not tell its length.
+    total: int | None
+
+
 @attrs.frozen(eq=False)
 class Event:
     """Say what happened, where and when."""
@@ -42,6 +55,8 @@ class Event:
     #: Seconds until the next attempt starts; backoff and jitter are in it.
     delay: float | None = None
     result: FlowResult | StepResult | CompensationResult | None = None
+    #: Of a map: how far it has come.
+    progress: MapProgress | None = None
 
 
 class Hooks:
@@ -112,6 +127,9 @@ class Hooks:
 
         The compensations after it run all the same.
         """
+
+    def on_map_progress(self, event: Event) -> None:
+        """See how far a map has come: `progress` is set. At most ten times a second."""
 
     def on_late_finish(self, event: Event) -> None:
         """See the body of an abandoned attempt return after all.

@@ -90,6 +90,33 @@ class StepResult:
 
 
 @attrs.define(eq=False)
+class MapResult(StepResult):
+    """Say how a map settled: a `StepResult` whose `value` is the list of the items' values.
+
+    There is no result object per item. `value` is there whatever the status; `attempts` is the sum
+    over the items, `queued` the seconds until the first of them started, `backoff` the sum of their
+    delays.
+    """
+
+    #: The error of each failed item, by its index.
+    errors: dict[int, BaseException] = attrs.field(factory=dict)
+    #: How many items completed.
+    completed: int = 0
+    #: How many failed.
+    failed: int = 0
+    #: How many were stopped, or taken from the source and never started.
+    cancelled: int = 0
+
+    @property
+    def values(self) -> list[Any]:
+        """The items' values in item order, `None` where failed; empty with `keep_values=False`."""
+        return self.value  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return _short_repr(self, self.name)
+
+
+@attrs.define(eq=False)
 class GroupResult:
     """Say how a parallel group settled and was judged; `skipped` when it was never reached."""
 
@@ -188,8 +215,11 @@ class FlowResult:
 
     @property
     def partial(self) -> bool:
-        """Tell whether the flow completed although members of its groups failed."""
-        return self.ok and any(step.status == StepStatus.FAILED for step in self.steps)
+        """Tell whether the flow completed although members of its groups or items failed."""
+        return self.ok and any(
+            step.status == StepStatus.FAILED or (isinstance(step, MapResult) and step.failed)
+            for step in self.steps
+        )
 
     @property
     def values(self) -> dict[str, Any]:

@@ -133,7 +133,7 @@ class Crew:
         before_sleep: Callable[[], None] | None = None,
         idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        self._limit = limit
+        self.limit = limit
         self._name = name
         #: Called in each new thread, before its first job; when it raises, the pool is broken.
         self._enter = enter
@@ -186,7 +186,7 @@ class Crew:
         Raises:
             RuntimeError: the system has no thread to give, and the crew has none.
         """
-        if self._limit is not None and len(self._desks) >= self._limit:
+        if self.limit is not None and len(self._desks) >= self.limit:
             return
         thread = threading.Thread(
             target=self._serve, name=f"{self._name}-{next(self._names)}", daemon=True

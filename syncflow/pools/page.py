@@ -12,12 +12,12 @@ __all__ = ["Page"]
 class Page:
     """The page of memory that a worker shares with its parent.
 
-    Each field has one writer. Fields are written whole (eight aligned bytes); `started_at` before
-    `started`, so that who sees the task there sees its time.
+    Each field has one writer. Fields are written whole (eight aligned bytes); times before what
+    they are the times of, so that who sees the task, or the item of a chunk, there sees its time.
     """
 
     SIZE: Final = 4096
-    _RECEIVED, _STARTED, _STARTED_AT, _STOP = 0, 8, 16, 24
+    _RECEIVED, _STARTED, _STARTED_AT, _STOP, _ITEM, _ITEM_AT = 0, 8, 16, 24, 32, 40
 
     def __init__(self, fd: int) -> None:
         self._memory: mmap | bytearray = mmap(fd, self.SIZE)
@@ -38,6 +38,25 @@ class Page:
     def mark_started(self, task: int, now: float) -> None:
         struct.pack_into("<d", self._memory, self._STARTED_AT, now)
         struct.pack_into("<q", self._memory, self._STARTED, task)
+
+    def item_of(self, task: int) -> tuple[int, float] | None:
+        """Return the position in its chunk of the item that `task` is at, and since when.
+
+        The instant is that of its start when the items have a timeout, else that of the chunk's.
+        `None`: it has not begun.
+        """
+        while self._get(self._STARTED) == task:
+            item = self._get(self._ITEM)
+            since = float(struct.unpack_from("<d", self._memory, self._ITEM_AT)[0])
+            if self._get(self._ITEM) == item:
+                return item, since
+        return None
+
+    def mark_item(self, item: int) -> None:
+        struct.pack_into("<q", self._memory, self._ITEM, item)
+
+    def mark_item_at(self, now: float) -> None:
+        struct.pack_into("<d", self._memory, self._ITEM_AT, now)
 
     def stop(self) -> int:
         """Return the last task that was asked to stop."""

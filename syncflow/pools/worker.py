@@ -10,7 +10,7 @@ whatever that is doing, so it raises `StepInterrupt` only where it can do no har
 
 - in the task that it is meant for: the page names it, and a deadline belongs to the task at hand;
 - inside the body (see `inside_body`): not in this loop, nor after the body has returned its value;
-- not while the body talks to the parent (`_Link`): a frame is always whole;
+- not while the body talks to the parent (`Link`): a frame is always whole;
 - once: a body that is already being interrupted is cleaning up.
 
 Where it may not raise, it arms the timer to try again a millisecond later. The task ends the timer.
@@ -25,22 +25,23 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from time import monotonic
 from types import FrameType
 from typing import Any, Final
 
-from syncflow.context import MISSING, Context
+from syncflow.context import Context
 from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
+from syncflow.pools.link import Link
 from syncflow.pools.page import Page
+from syncflow.pools.reply import items_named, packed, packed_chunk
 from syncflow.pools.shared import Blob, Block
-from syncflow.result import StepResult
-from syncflow.run.attempt import Outcome, inside_body, perform
+from syncflow.run.attempt import AtHand, Outcome, inside_body, perform, perform_each
 
-__all__ = ["MASKED", "main", "open_frame", "packed"]
+__all__ = ["MASKED", "main"]
 
 #: Seconds after which an interrupt that could not be raised is tried again.
 _AGAIN: Final = 0.001
@@ -57,111 +58,15 @@ _LONGEST_TIMER: Final = 1e8
 MASKED: Final = (signal.SIGINT, signal.SIGALRM)
 
 
-class _Link:
-    """The view of a process body: asks the parent for what the body reads, once each."""
+class _Task(AtHand):
+    """The task at hand, as the signal handler sees it."""
 
-    def __init__(self, channel: wire.Channel) -> None:
-        self._channel = channel
-        #: One question at a time, also when the body has started threads that ask.
-        self._lock = threading.Lock()
-        #: The threads that are on the pipe, or about to be.
-        self._talking: set[int] = set()
-        #: What this body has read: its own copy.
-        self._read: dict[tuple[str, str], Any] = {}
-        self._closed = False
+    __slots__ = ("link", "number")
 
-    def close(self) -> None:
-        """End the talk when the body is over: threads that it left behind get an error."""
-        with self._lock:  # a question that is under way is answered first
-            self._closed = True
-
-    @property
-    def talking(self) -> bool:
-        """Whether the main thread is on the pipe: it must not be interrupted there."""
-        return threading.main_thread().ident in self._talking
-
-    @property
-    def input(self) -> Any:
-        return self.ask("input", "")
-
-    @property
-    def results(self) -> Mapping[str, StepResult]:
-        return _RemoteResults(self)
-
-    def state(self, key: str) -> Any:
-        return self.ask("state", key)
-
-    def value(self, step_name: str) -> Any:
-        return self.ask("value", step_name)
-
-    def ask(self, kind: str, name: str) -> Any:
-        """Return what the parent knows under this name, or `MISSING`.
-
-        Raises:
-            SerializationError: it exists, and cannot be sent or rebuilt.
-            RuntimeError: the body is over.
-        """
-        if (kind, name) not in self._read:
-            me = threading.get_ident()
-            self._talking.add(me)
-            try:
-                with self._lock:
-                    if self._closed:
-                        raise RuntimeError("the body that this context belongs to is over")
-                    self._channel.send(pickle.dumps(("read", kind, name)))
-                    frame = self._channel.receive()
-            finally:
-                self._talking.discard(me)
-            self._read[kind, name] = open_frame(frame, kind, name)
-        return self._read[kind, name]
-
-
-def open_frame(frame: bytes, kind: str, name: str) -> Any:
-    """Rebuild what the parent has answered: a value, or `MISSING`.
-
-    Raises:
-        SerializationError: it could not be sent, or cannot be rebuilt.
-    """
-    answer, detail = pickle.loads(frame)
-    if answer == "refused":
-        raise SerializationError(*detail)
-    if answer == "missing":
-        return MISSING
-    return wire.load(detail, wire.name_of(kind, name), writable=False)
-
-
-class _RemoteResults(Mapping[str, StepResult]):
-    """`ctx.results` of a process body; each result is fetched when it is looked at."""
-
-    def __init__(self, link: _Link) -> None:
-        self._link = link
-
-    def __getitem__(self, name: str) -> StepResult:
-        result = self._link.ask("result", name)
-        if result is MISSING:
-            raise KeyError(name)
-        return result  # type: ignore[no-any-return]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._link.ask("names", ""))
-
-    def __len__(self) -> int:
-        return len(self._link.ask("names", ""))
-
-
-class _Task:
-    """The body at hand, as the signal handler sees it."""
-
-    __slots__ = ("context", "deadline", "link", "number", "overdue")
-
-    def __init__(self, number: int, context: Context, link: _Link) -> None:
+    def __init__(self, number: int, link: Link, context: Context | None = None) -> None:
+        super().__init__(context)
         self.number = number
-        self.context = context
         self.link = link
-        #: Monotonic instant; set when the body starts.
-        self.deadline: float | None = None
-        #: The deadline has interrupted the body.
-        self.overdue = False
 
 
 class _Worker:
@@ -174,6 +79,11 @@ class _Worker:
         self._task: _Task | None = None
         #: The large buffers of the last reply. The parent has them when it sends the next request.
         self._kept: list[Block] = []
+        self._kinds: dict[str, Callable[..., tuple[Any, ...]]] = {
+            "body": self._body,
+            "chunk": self._chunk,
+            "call": self._call,
+        }
         self._handler = self._on_alarm
         signal.signal(signal.SIGALRM, self._handler)
 
@@ -187,8 +97,7 @@ class _Worker:
             # From here on the task counts as begun: if this process dies now, the task is why.
             self._page.mark_received(number)
             self._kept.clear()
-            run = self._body if kind == "body" else self._call
-            reply = run(number, *details)
+            reply = self._kinds[kind](number, *details)
             _flush()
             try:
                 self._channel.send(pickle.dumps(reply, protocol=5))
@@ -219,19 +128,20 @@ class _Worker:
         deadline: float | None,
         error: packing.Packed | None,
         announce: bool,
+        index: int | None,
     ) -> tuple[Any, ...]:
         """Run one attempt of a step."""
         what = f"of step {step_name!r}"
-        link = _Link(self._channel)
+        link = Link(self._channel)
         cause = None if error is None else packing.unpack_error(error)
-        context = Context(flow_name, run_id, step_name, attempt, link, deadline, cause)
+        context = Context(flow_name, run_id, step_name, attempt, link, deadline, cause, index)
         try:
             body = wire.load(function, f"the function {what}")
         except SerializationError as refused:
             return packed(Outcome.never_started(refused), what)
         if self._page.stop() == number:  # asked while it was on its way
             return packed(Outcome.never_started(StepInterrupt("asked to stop")), what)
-        task = _Task(number, context, link)
+        task = _Task(number, link, context)
 
         def on_start(now: float) -> None:
             self._page.mark_started(number, now)
@@ -239,76 +149,118 @@ class _Worker:
                 self._channel.send(pickle.dumps(("began", now)))
             if timeout is not None:
                 task.deadline = now + timeout
-                signal.setitimer(signal.ITIMER_REAL, min(timeout, _LONGEST_TIMER), _AGAIN_AND_AGAIN)
+                _arm(timeout)
             if self._page.stop() == number:
                 # Asked before the handler knew of the task, or before the timer was set to the
                 # deadline. Asked later, the handler itself comes back.
                 signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN_AND_AGAIN)
 
+        self._open(task)
+        outcome = perform(body, context, timeout, on_start)
+        self._close(task, timeout)
+        outcome.overdue = task.overdue
+        return packed(outcome, what, self._kept)
+
+    def _chunk(
+        self,
+        number: int,
+        function: bytes,
+        items: Blob,
+        start: int,
+        flow_name: str,
+        run_id: str,
+        step_name: str,
+        attempt: int,
+        timeout: float | None,
+        deadline: float | None,
+        until_failure: bool,
+        announce: bool,
+    ) -> tuple[Any, ...]:
+        """Run the bodies of a chunk of items."""
+        what = f"of step {step_name!r}"
+        try:
+            body = wire.load(function, f"the function {what}")
+            loaded = wire.load(items, items_named(start, step_name))
+        except SerializationError as refused:
+            return "refused", packing.pack_error(refused)
+        link = Link(self._channel)
+        task = _Task(number, link)
+
+        def context_of(position: int) -> Context:
+            index = start + position
+            return Context(flow_name, run_id, step_name, attempt, link, deadline, None, index)
+
+        def mark_with_time(position: int) -> None:
+            assert task.deadline is not None
+            assert timeout is not None
+            self._page.mark_item_at(task.deadline - timeout)
+            self._page.mark_item(position)
+
+        now = monotonic()
+        self._page.mark_item_at(now)
+        self._page.mark_item(0)
+        self._page.mark_started(number, now)
+        if announce:
+            self._channel.send(pickle.dumps(("began", now)))
+        self._open(task)
+        if self._page.stop() == number:  # asked before the handler knew of the task
+            task.asked = True
+        ran = perform_each(
+            body, loaded, context_of, timeout, task,
+            mark=self._page.mark_item if timeout is None else mark_with_time,
+            arm=_arm, until_failure=until_failure,
+        )  # fmt: skip
+        self._close(task, timeout)
+        return packed_chunk(ran, start, step_name, self._kept)
+
+    def _open(self, task: _Task) -> None:
+        """Let the task be interrupted."""
         # An earlier body may have put its own handler there, or have blocked the signal.
         if signal.getsignal(signal.SIGALRM) is not self._handler:
             signal.signal(signal.SIGALRM, self._handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
         self._task = task
-        outcome = perform(body, context, timeout, on_start)
+
+    def _close(self, task: _Task, timeout: float | None) -> None:
+        """Let nothing interrupt any more: the bodies of the task are over."""
         # The order matters: once there is no task, an alarm that is still under way does nothing.
         self._task = None
-        if timeout is not None or self._page.stop() == number:
+        if timeout is not None or self._page.stop() == task.number:
             signal.setitimer(signal.ITIMER_REAL, 0)
-        link.close()
-        outcome.overdue = task.overdue
-        return packed(outcome, what, self._kept)
+        task.link.close()
 
     def _on_alarm(self, signum: int, frame: FrameType | None) -> None:
         """Interrupt the body at hand, if it is the one that is meant; see the head of this file."""
         task = self._task
-        if task is None or task.context._interrupted:
+        if task is None:
+            return
+        asked = self._page.stop() == task.number
+        if asked:
+            task.asked = True  # whatever becomes of this body, no other one starts
+        context = task.context
+        if context is None or context._interrupted:
             return
         now = monotonic()
         overdue = task.deadline is not None and now >= task.deadline
-        asked = self._page.stop() == task.number
         if not (overdue or asked):
             if task.deadline is not None:  # a signal for an earlier task, or a timer a bit early
                 again = max(_AGAIN, min(task.deadline - now, _LONGEST_TIMER))
                 signal.setitimer(signal.ITIMER_REAL, again, _AGAIN_AND_AGAIN)
             return
         if asked:
-            task.context._ask()
+            context._ask()
         if task.link.talking or not inside_body(frame):
             signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN_AND_AGAIN)
             return
         signal.setitimer(signal.ITIMER_REAL, 0)
-        task.context._interrupted = True
+        context._interrupted = True
         task.overdue = overdue and not asked
-        raise StepInterrupt(f"step {task.context.step_name!r} is asked to stop")
+        raise StepInterrupt(f"step {context.step_name!r} is asked to stop")
 
 
-def packed(outcome: Outcome, what: str, kept: list[Block] | None = None) -> tuple[Any, ...]:
-    """Take an outcome apart; a value or write that cannot be pickled makes it an error.
-
-    Args:
-        outcome: Of a task.
-        what: Whose it is, for the error.
-        kept: See `wire.dump`.
-    """
-    value = writes = error = None
-    try:
-        if outcome.value is not None:
-            value = wire.dump(outcome.value, f"the value {what}", kept)
-        if outcome.writes and outcome.error is None:
-            writes = {
-                key: wire.dump(written, f"the state value {key!r} {what}", kept)
-                for key, written in outcome.writes.items()
-            }
-        if outcome.error is not None:
-            error = packing.pack_error(outcome.error)
-    except SerializationError as refused:
-        value = writes = None
-        error = packing.pack_error(refused)
-    return (
-        "done", value, error, writes,
-        outcome.started_at, outcome.ended_at, outcome.overdue,
-    )  # fmt: skip
+def _arm(seconds: float) -> None:
+    """Set the timer to the time of the body that is about to start."""
+    signal.setitimer(signal.ITIMER_REAL, min(seconds, _LONGEST_TIMER), _AGAIN_AND_AGAIN)
 
 
 def _flush() -> None:

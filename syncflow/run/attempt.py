@@ -6,14 +6,25 @@ inside a worker process; what it returns is all that crosses back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from sys import getrefcount
 from time import monotonic
 from types import CodeType, FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from syncflow.context import Context, current
 
-__all__ = ["Outcome", "call_body", "clear_callers", "inside_body", "perform", "protected"]
+__all__ = [
+    "AtHand",
+    "Outcome",
+    "Ran",
+    "call_body",
+    "clear_callers",
+    "inside_body",
+    "perform",
+    "perform_each",
+    "protected",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,9 +66,9 @@ class Outcome:
         return cls(None, error, {}, None, monotonic())
 
 
-def call_body(function: Callable[..., Any], context: Context) -> Any:
+def call_body(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call the body. The frame of this function is the border that `inside_body` looks for."""
-    return function(context)
+    return function(*arguments)
 
 
 _BORDER: Final = call_body.__code__
@@ -93,14 +104,16 @@ def perform(
     context: Context,
     timeout: float | None,
     on_start: Callable[[float], None] | None = None,
+    *arguments: Any,
 ) -> Outcome:
     """Run the body to its end in this thread and return its outcome. Never raises.
 
     Args:
-        function: The body; called with the context.
+        function: The body; called with the context and `arguments`.
         context: The attempt's context; its deadline is brought forward to the timeout.
         timeout: Seconds from now, or `None`.
         on_start: Called with the monotonic instant at which the body starts, just before it does.
+        arguments: Of a map, the item.
     """
     token = current.set(context)
     started_at = monotonic()
@@ -109,7 +122,7 @@ def perform(
     if on_start is not None:
         on_start(started_at)
     try:
-        value = call_body(function, context)
+        value = call_body(function, context, *arguments)
     except BaseException as error:
         _strip(error)
         context._detach()
@@ -117,6 +130,108 @@ def perform(
     finally:
         current.reset(token)
     return Outcome(value, None, context._writes, started_at, monotonic())
+
+
+class AtHand:
+    """The body that is running, as whoever may interrupt it sees it."""
+
+    __slots__ = ("asked", "context", "deadline", "overdue")
+
+    def __init__(self, context: Context | None = None) -> None:
+        self.context = context
+        #: It is asked to stop, and no other body is to start.
+        self.asked = False
+        #: Monotonic instant at which its time is up.
+        self.deadline: float | None = None
+        #: That has interrupted it.
+        self.overdue = False
+
+
+class Ran(NamedTuple):
+    """What the bodies of a chunk came to. Plain values: crosses threads and processes."""
+
+    #: What each body that was begun has returned; `None` for those in `special`.
+    values: list[Any]
+    #: The outcomes, by position, that are more than a value.
+    special: dict[int, Outcome]
+    #: Monotonic instants.
+    started_at: float
+    ended_at: float
+
+
+def perform_each(
+    function: Callable[..., Any],
+    items: Sequence[Any],
+    context_of: Callable[[int], Context],
+    timeout: float | None,
+    at: AtHand,
+    *,
+    mark: Callable[[int], None] = lambda position: None,
+    arm: Callable[[float], None] = lambda seconds: None,
+    until_failure: bool = False,
+) -> Ran:
+    """Run the body of one item after the other in this thread. Never raises.
+
+    A context that nobody has kept, nor used in a way that lasts, serves the next item, too: making
+    one costs as much as all the rest.
+
+    Args:
+        function: The body; called with a context and an item.
+        items: One body for each, until `at` is asked to stop.
+        context_of: Makes the context of the item at a position.
+        timeout: Seconds for each body, or `None`.
+        at: Is told what is at hand.
+        mark: Called with the position of each item before its body starts.
+        arm: Called with the timeout when it has to be watched anew.
+        until_failure: Stop after a body that did not complete.
+    """
+    values: list[Any] = []
+    special: dict[int, Outcome] = {}
+    context: Context | None = None
+    alone = 0
+    limit = None
+    token = current.set(None)  # type: ignore[arg-type]  # set to a context before each body
+    watched = False
+    started_at = now = monotonic()
+    for position, item in enumerate(items):
+        if at.asked or (until_failure and special):
+            break
+        if context is None or getrefcount(context) > alone:
+            context = at.context = context_of(position)
+            current.set(context)
+            limit, alone = context._deadline, getrefcount(context)
+        else:
+            context._index += 1  # type: ignore[operator]  # of items in a row
+        if timeout is not None:
+            now = monotonic()
+            at.deadline, context._deadline = now + timeout, limit
+            context._limit(at.deadline)
+            if not watched:
+                watched = True
+                arm(timeout)
+        mark(position)
+        try:
+            value = call_body(function, context, item)
+        except BaseException as error:
+            _strip(error)
+            context._detach()
+            special[position] = Outcome(
+                None, error, context._writes, now, monotonic(), overdue=at.overdue
+            )
+        else:
+            if not (at.overdue or context._interrupted or context._writes):
+                values.append(value)
+                continue
+            special[position] = Outcome(
+                value, None, context._writes, now, monotonic(), overdue=at.overdue
+            )
+        # Off the normal way: nothing of this item may reach the next.
+        context = at.context = None
+        at.overdue = watched = False
+        values.append(None)
+    at.context = at.deadline = None
+    current.reset(token)
+    return Ran(values, special, started_at, monotonic())
 
 
 def clear_callers(error: BaseException) -> None:

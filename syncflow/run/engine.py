@@ -52,7 +52,7 @@ class Engine:
         self.watcher = watcher
         #: Monotonic instant at which the run's time is up.
         self.deadline: float | None = None
-        #: Why the run stops; set once, by `_stop`.
+        #: Why the run stops; set once, by `stop`.
         self.stopped: Stop | None = None
         #: Makes a `Stop` of `CANCEL`, `INTERRUPT` or `TIMEOUT`; None when it is to be ignored.
         self.explain: Callable[[str], Stop | None] = lambda cause: None
@@ -65,7 +65,7 @@ class Engine:
         self.inline = InlineBodies(token)
         # A signal handler runs when the main thread runs; the kernel may wake another thread.
         in_main = threading.current_thread() is threading.main_thread()
-        self._longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
+        self.longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
         self._timers = Timers()
 
     def drive(
@@ -129,13 +129,13 @@ class Engine:
         while not self.inbox.empty():
             message = self.inbox.get()
             if message is CANCEL or message is INTERRUPT:
-                self._stop(message)
+                self.stop(message)
             else:
                 self._take(message)
         if self.deadline is not None and monotonic() >= self.deadline:
-            self._stop(TIMEOUT)
+            self.stop(TIMEOUT)
 
-    def _stop(self, cause: str) -> Stop | None:
+    def stop(self, cause: str) -> Stop | None:
         """Stop the run for `cause`; the first one is kept. None: it is no reason to stop now."""
         stop = self.explain(cause)
         if stop is not None and self.stopped is None:
@@ -147,7 +147,7 @@ class Engine:
         until = monotonic() + seconds
         while self.adrift and (left := until - monotonic()) > 0:
             try:
-                message = self.inbox.get(timeout=min(left, self._longest_wait))
+                message = self.inbox.get(timeout=min(left, self.longest_wait))
             except Empty:
                 continue
             if message is INTERRUPT:
@@ -176,8 +176,9 @@ class Engine:
         step, place = member.step, member.place
         number = self._group.attempts[index]
         context = Context(
-            scope.flow_name, scope.run_id, member.name, number, self._view, self._limit, self._error
-        )
+            scope.flow_name, scope.run_id, member.name, number,
+            self._view, self._limit, self._error, member.item,
+        )  # fmt: skip
         attempt = member.attempt = Attempt(scope, member, context)
         if place.inline:
             if scope.announce:
@@ -247,7 +248,7 @@ class Engine:
 
     def _next(self) -> list[Order]:
         """Wait for the next thing that happens, and report it to the group."""
-        wait = self._timers.wait(self._longest_wait)
+        wait = self._timers.wait(self.longest_wait)
         if wait <= 0:
             look, subject = self._timers.pop()
             orders: list[Order] = look(self, subject)
@@ -265,14 +266,18 @@ class Engine:
         if message is CANCEL or message is INTERRUPT:
             return self._stop_group(message)
         if type(message) is LateFinish:
-            self.adrift.discard(message.attempt)
-            self.finished_late.append(message)
+            self.note_late(message)
         else:
             self._began(message[1])
         return []
 
+    def note_late(self, message: LateFinish) -> None:
+        """Take note of an abandoned body that has ended."""
+        self.adrift.discard(message.attempt)
+        self.finished_late.append(message)
+
     def _stop_group(self, cause: str) -> list[Order]:
-        stop = self._stop(cause)
+        stop = self.stop(cause)
         return [] if stop is None else self._group.stop(stop.reason)
 
     def _began(self, attempt: Attempt) -> None:
@@ -309,7 +314,7 @@ class Engine:
                 member.the_effect().arrive(attempt)
                 return group.failed(index, timed_out(attempt, self._terms))
             if isinstance(outcome.error, KeyboardInterrupt) and self.interrupted():
-                self._stop(INTERRUPT)
+                self.stop(INTERRUPT)
                 return group.cancelled(index, StepCancelledError(member.name, "Ctrl-C"))
             reason = self._reason()
             error = failure_of(attempt, outcome, self._terms, reason)

@@ -93,6 +93,8 @@ def noted(attempt: Attempt, error: Exception, terms: Terms) -> Exception:
         f"step {context.step_name!r} of flow {context.flow_name!r}, "
         f"attempt {context.attempt} of {attempt.step.retries + 1}"
     )
+    if context._index is not None:
+        note = f"item {context._index} of {note}"
     if terms.compensation:
         note = f"compensation of {note}"
     annotate(error, note)

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import PoolClosedError, SerializationError
 from syncflow.pools import packing, wire
+from syncflow.pools.link import open_frame
+from syncflow.pools.reply import packed
 from syncflow.pools.shared import Blob
-from syncflow.pools.worker import open_frame, packed
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.jobs import Attempt
 from syncflow.run.places import THREADS_AT_A_TIME, Place
@@ -90,7 +91,9 @@ class _Local:
             ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
         }
         error = None if context.error is None else packing.pack_error(context.error)
-        names = (context.flow_name, context.run_id, context.step_name, context.attempt)
+        names = (
+            context.flow_name, context.run_id, context.step_name, context.attempt, context._index
+        )  # fmt: skip
         return _Travelling, (
             function_blob(attempt), names, attempt.time_left(), context.remaining, error, frames,
         )  # fmt: skip
@@ -138,7 +141,7 @@ class _Travelling:
     def __init__(
         self,
         function: Blob,
-        names: tuple[str, str, str, int],
+        names: tuple[str, str, str, int, int | None],
         timeout: float | None,
         remaining: float | None,
         error: packing.Packed | None,
@@ -155,7 +158,9 @@ class _Travelling:
         """Run the body; return what it came to, in bytes."""
         cause = None if self._error is None else packing.unpack_error(self._error)
         deadline = None if self._remaining is None else monotonic() + self._remaining
-        context = Context(*self._names, _Parcel(self._frames), deadline, cause)
+        flow_name, run_id, step_name, attempt, index = self._names
+        view = _Parcel(self._frames)
+        context = Context(flow_name, run_id, step_name, attempt, view, deadline, cause, index)
         what = f"of step {context.step_name!r}"
         try:
             function = wire.load(self._function, f"the function {what}")

@@ -52,6 +52,7 @@ __all__ = [
     "Lane",
     "Order",
     "Verb",
+    "retry_delay",
 ]
 
 
@@ -194,10 +195,13 @@ class Group:
         self._release(member)
         if not started:
             self.attempts[member] -= 1
-        if started and not self.closed and self._retries(member, error):
+        delay = None
+        if started and not self.closed:
+            delay = retry_delay(self.steps[member], self.attempts[member], error, self._uniform)
+        if delay is not None:
             self._phases[member] = _RESTING
             self.errors[member] = error
-            orders.append((RETRY, member, self._delay(member)))
+            orders.append((RETRY, member, delay))
         else:
             self._settle(member, _FAILED, error, orders)
             if self._fail_fast and not self.closed:
@@ -340,23 +344,25 @@ class Group:
                 self._settle_unstarted(member, reason, orders)
         return orders
 
-    def _retries(self, member: int, error: Exception) -> bool:
-        """Tell whether the step has a retry left for this error."""
-        step = self.steps[member]
-        if self.attempts[member] > step.retries:
-            return False
-        try:
-            return policy.accepts(step.retry_on, error)
-        except BaseException as broken:
-            annotate(
-                error, f"not retried: retry_on of step {step.name!r} raised {describe(broken)}"
-            )
-            return False
 
-    def _delay(self, member: int) -> float:
-        """Return the seconds before the member's next retry."""
-        step = self.steps[member]
-        delay = policy.backoff_delay(
-            step.backoff, step.retry_delay, self.attempts[member], step.max_retry_delay
-        )
-        return policy.full_jitter(delay, self._uniform) if step.jitter and delay else delay
+def retry_delay(
+    step: Step, attempts: int, error: Exception, uniform: Callable[[float, float], float]
+) -> float | None:
+    """Return the seconds before the next attempt; `None` when there is none for this error.
+
+    Args:
+        step: Says how often, how late and for which errors.
+        attempts: Those that have failed.
+        error: The last one's.
+        uniform: `random.uniform`, for jitter.
+    """
+    if attempts > step.retries:
+        return None
+    try:
+        if not policy.accepts(step.retry_on, error):
+            return None
+    except BaseException as broken:
+        annotate(error, f"not retried: retry_on of step {step.name!r} raised {describe(broken)}")
+        return None
+    delay = policy.backoff_delay(step.backoff, step.retry_delay, attempts, step.max_retry_delay)
+    return policy.full_jitter(delay, uniform) if step.jitter and delay else delay

@@ -34,16 +34,20 @@ class InlineBodies:
             shielded: The token does not reach it.
         """
         if not shielded:
-            # The token looks for the context after it was cancelled, this looks at the token after
-            # the context was set: one of the two asks the body.
-            self._context = attempt.context
-            if self._token is not None and self._token.cancelled:
-                attempt.context._ask()
+            self.reach(attempt.context)
         attempt.worker = self._thread_name
         attempt.outcome = perform(attempt.step.fn, attempt.context, None)
         self._context = None
         if attempt.outcome.error is not None:
             self.raised(attempt.outcome.error)
+
+    def reach(self, context: Context | None) -> None:
+        """Let the token reach what runs with this context; `None`: nothing runs."""
+        # The token looks for the context after it was cancelled, this looks at the token after
+        # the context was set: one of the two asks the body.
+        self._context = context
+        if context is not None and self._token is not None and self._token.cancelled:
+            context._ask()
 
     def ask(self) -> None:
         """Ask the body that is running to stop. Any thread."""

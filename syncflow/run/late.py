@@ -86,7 +86,7 @@ class LateDesk:
             result, _ = own.variables.copy().run(
                 compensate, engine, self._places, self._clock, member.name, undo,
                 undo_view(view, member.name, outcome.writes, outcome.value),
-                member.the_effect().cause or member.error, late=True,
+                member.the_effect().cause or member.error, late=True, item=member.item,
             )  # fmt: skip
             engine.close()
         self._tell(attempt)

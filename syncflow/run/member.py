@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from syncflow.result import StepStatus
     from syncflow.run.jobs import Attempt
     from syncflow.run.places import Place
+    from syncflow.run.tally import Tally
 
 __all__ = ["Member"]
 
@@ -26,12 +27,18 @@ class Member:
 
     __slots__ = (
         "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started", "group",
-        "index", "name", "place", "queued", "ready_at", "settled_at", "status", "step", "value",
-        "worker", "writes",
+        "index", "item", "name", "place", "queued", "ready_at", "settled_at", "status", "step",
+        "tally", "value", "worker", "writes",
     )  # fmt: skip
 
     def __init__(
-        self, index: int, step: Step, place: Place, name: str, group: str | None = None
+        self,
+        index: int,
+        step: Step,
+        place: Place,
+        name: str,
+        group: str | None = None,
+        item: int | None = None,
     ) -> None:
         #: Position in the group.
         self.index = index
@@ -41,6 +48,10 @@ class Member:
         self.name = name
         #: The name of its group.
         self.group = group
+        #: The index of the one item of a map that it stands for.
+        self.item = item
+        #: It stands for all items of a map: their books.
+        self.tally: Tally | None = None
         #: The one that is running or queued.
         self.attempt: Attempt | None = None
         self.attempts = 0

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from syncflow.errors import SerializationError
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
+from syncflow.run.lanes import Lane, ThreadLane
+
+if TYPE_CHECKING:
+    from syncflow.pools.crew import Crew
+    from syncflow.run.mapper import Mapper
 
 __all__ = ["Place", "Places", "resolved"]
 
@@ -27,10 +33,24 @@ class Place:
 
     inline = False
     slow_to_end = False
+    #: Whether a map adds lanes here only when it shows that they are needed.
+    lanes_on_demand = False
 
     def __init__(self, name: str, bound: int) -> None:
         self.name = name
         self.bound = bound
+
+    def most_lanes(self, bound: int) -> int:
+        """Return how many lanes of a map are of use, at most `bound`."""
+        return bound
+
+    def lane(self, mapper: Mapper) -> Lane:
+        """Return a new lane of a map."""
+        raise NotImplementedError
+
+    def unfit(self, attempt: Attempt) -> Exception | None:
+        """Return the error when the function of a map can never run here."""
+        return None
 
     def keeps_to(self, bound: int) -> bool:
         """Tell whether the pool itself runs no more than so many bodies at a time."""
@@ -79,9 +99,17 @@ class Inline(Place):
 class Threads(Place):
     """A `ThreadPool`."""
 
+    lanes_on_demand = True
+
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, THREADS_AT_A_TIME)
-        self._crew = pool.crew
+        self._crew: Crew = pool.crew
+
+    def most_lanes(self, bound: int) -> int:
+        return bound if self._crew.limit is None else min(bound, self._crew.limit)
+
+    def lane(self, mapper: Mapper) -> Lane:
+        return ThreadLane(mapper, self._crew)
 
     def start(self, attempt: Attempt) -> None:
         self._crew.start(attempt)
@@ -102,6 +130,23 @@ class Processes(Place):
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, pool.max_workers)
         self._stations = pool.stations
+
+    def most_lanes(self, bound: int) -> int:
+        return min(bound, self.bound)
+
+    def lane(self, mapper: Mapper) -> Lane:
+        from syncflow.run.chunks import ProcessLane
+
+        return ProcessLane(mapper, self._stations)
+
+    def unfit(self, attempt: Attempt) -> Exception | None:
+        from syncflow.run.remote import function_blob
+
+        try:
+            function_blob(attempt)
+        except SerializationError as error:
+            return error
+        return None
 
     def keeps_to(self, bound: int) -> bool:
         return bound >= self.bound

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
+from syncflow.mapping import OverItem
 from syncflow.pools import packing, wire
 from syncflow.pools.handle import Worker
 from syncflow.pools.shared import Blob, Block
@@ -30,8 +31,10 @@ def function_blob(attempt: Attempt) -> Blob:
         SerializationError: it cannot be pickled.
     """
     function, known = attempt.step.fn, attempt.scope.functions
+    what = f"the function of step {attempt.context.step_name!r}"
+    if isinstance(function, OverItem):  # there is one for each item, and it is needed once
+        return wire.dump_by_value(function, what)
     if id(function) not in known:
-        what = f"the function of step {attempt.context.step_name!r}"
         known[id(function)] = (function, wire.dump_by_value(function, what))
     return known[id(function)][1]
 
@@ -135,7 +138,7 @@ class BodyJob(RemoteJob):
             "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, context._deadline,
             None if context.error is None else packing.pack_error(context.error),
-            attempt.scope.announce,
+            attempt.scope.announce, context._index,
         )  # fmt: skip
 
     def answer(self, kind: str, name: str) -> bytes:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from syncflow.context import Context, Snapshot
-from syncflow.hooks import Event, Hooks
-from syncflow.result import StepResult, StepStatus
+from syncflow.hooks import Event, Hooks, MapProgress
+from syncflow.result import MapResult, StepResult, StepStatus
 from syncflow.run.jobs import Attempt
 from syncflow.run.member import Member
 from syncflow.run.rollback import Clock
@@ -77,7 +77,7 @@ class Reporter(Watcher):
     def settled(self, member: Member) -> None:
         status, started = member.status, member.first_started
         assert status is not None
-        result = self.results[member.name] = StepResult(
+        known = (
             member.name,
             member.group,
             status,
@@ -91,11 +91,22 @@ class Reporter(Watcher):
             member.place.name,
             member.worker,
         )
+        result: StepResult
+        if (tally := member.tally) is None:
+            result = StepResult(*known)
+        else:
+            errors = {index: tally.errors[index] for index in sorted(tally.errors)}
+            counts = (tally.completed, tally.failed, tally.cancelled)
+            result = MapResult(*known, None, errors, *counts)  # type: ignore[arg-type]
+        self.results[member.name] = result
         if self._hooks:
             self.emit(
                 _SETTLED[status], member.name, member.attempts,
                 group=member.group, error=member.error, result=result,
             )  # fmt: skip
+
+    def progress(self, member: Member, progress: MapProgress) -> None:
+        self.emit("on_map_progress", member.name, progress=progress)
 
     def late_finish(self, attempt: Attempt) -> None:
         """Tell that the body of an abandoned attempt has returned; on that body's thread."""
@@ -109,8 +120,14 @@ class CompensationReporter(Watcher):
     def __init__(self, reporter: Reporter, error: BaseException | None) -> None:
         self._reporter = reporter
         self._error = error
+        #: Of the last map: its items are undone one by one, and told of as one.
+        self._told: str | None = None
 
     def began(self, member: Member, number: int) -> None:
+        if member.item is not None:
+            if member.name == self._told:
+                return
+            self._told = member.name
         self._reporter.emit(
             "on_compensate", member.name, number, group=member.group, error=self._error
         )

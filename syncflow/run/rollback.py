@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 import random
 from collections import ChainMap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import Snapshot
 from syncflow.definition import pool_of
+from syncflow.errors import GroupFailedError
+from syncflow.mapping import over_item
 from syncflow.result import CompensationResult, CompensationStatus, StepResult, StepStatus
 from syncflow.run.engine import Engine
 from syncflow.run.group import Group, Lane
@@ -21,7 +23,7 @@ from syncflow.run.places import Places
 if TYPE_CHECKING:
     from syncflow.definition import Step
 
-__all__ = ["Clock", "compensate", "undo_view"]
+__all__ = ["Clock", "compensate", "compensate_items", "undo_view"]
 
 logger = logging.getLogger("syncflow")
 
@@ -56,6 +58,7 @@ def compensate(
     error: BaseException | None,
     late: bool = False,
     group: str | None = None,
+    item: int | None = None,
 ) -> tuple[CompensationResult, Mapping[str, Any]]:
     """Run one compensation to its end, in or from the calling thread.
 
@@ -69,11 +72,12 @@ def compensate(
         error: What caused the rollback.
         late: It undoes an abandoned body.
         group: The group of that step.
+        item: The index of the item that is undone, in a map.
 
     Returns:
         Its result, and the state it wrote (empty unless it completed).
     """
-    member = Member(0, undo, places.find(pool_of(undo, None)), name, group)
+    member = Member(0, undo, places.find(pool_of(undo, None)), name, group, item)
     decider = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
     began = monotonic()
     engine.drive(decider, [member], view, error=error, shielded=True)
@@ -93,3 +97,72 @@ def compensate(
         late=late,
     )
     return result, member.writes if completed else {}
+
+
+def compensate_items(
+    engine: Engine,
+    places: Places,
+    clock: Clock,
+    member: Member,
+    view: Snapshot,
+    error: BaseException,
+    hurried: Callable[[], bool],
+) -> tuple[CompensationResult, Mapping[str, Any]]:
+    """Undo the items of a map, the last one first.
+
+    Args:
+        engine: Drives the compensations; belongs to the calling thread.
+        places: Finds their pool.
+        clock: For `started_at`.
+        member: Stands for the map.
+        view: The flow's state and results.
+        error: What caused the rollback.
+        hurried: Tells whether a second Ctrl-C has ended the rollback.
+
+    Returns:
+        One result for all items, and the state that they wrote. It is `skipped` when no item was
+        reached, and `failed` when one failed or was not reached.
+    """
+    undo, tally = member.step.undo, member.tally
+    assert undo is not None
+    assert tally is not None
+    began = monotonic()
+    errors: list[Exception] = []
+    written: dict[str, Any] = {}
+    undone = left = attempts = 0
+    started_at: datetime | None = None
+    for done in tally.done():
+        if hurried():
+            left += 1
+            continue
+        seen = Snapshot(view.input, ChainMap(written, view.data), view.settled)
+        if done.completed:
+            seen = undo_view(seen, member.name, done.writes, done.value)
+        if done.effect is not None:
+            done.effect.reopen(error)
+        result, writes = compensate(
+            engine, places, clock, member.name, over_item(undo, done.item), seen, error,
+            item=done.index,
+        )  # fmt: skip
+        if done.effect is not None:
+            engine.close_effect(done.effect, in_effect=False)
+        written.update(writes)
+        undone += 1
+        attempts += result.attempts
+        started_at = started_at or result.started_at
+        if isinstance(result.error, Exception):
+            errors.append(result.error)
+    status, cause = CompensationStatus.COMPLETED, errors[0] if len(errors) == 1 else None
+    if len(errors) > 1:
+        what = f"compensation of map {member.name!r}: {len(errors)} of {undone} items failed"
+        cause = GroupFailedError(what, errors)
+    if errors or left:
+        status = CompensationStatus.FAILED if undone else CompensationStatus.SKIPPED
+    return CompensationResult(
+        step_name=member.name,
+        status=status,
+        error=cause,
+        attempts=attempts,
+        started_at=started_at,
+        duration=monotonic() - began,
+    ), written

@@ -9,12 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import CancelToken, Snapshot
-from syncflow.definition import Parallel, Step, pool_of
+from syncflow.definition import Parallel, pool_of
 from syncflow.errors import (
     FlowCancelledError,
     FlowTimeoutError,
@@ -22,6 +23,7 @@ from syncflow.errors import (
     StateConflictError,
     describe,
 )
+from syncflow.mapping import Map, Node, steps_of
 from syncflow.result import (
     CompensationResult,
     CompensationStatus,
@@ -33,26 +35,23 @@ from syncflow.result import (
     StepStatus,
 )
 from syncflow.run.attempt import call_body
+from syncflow.run.bounds import lanes_of
 from syncflow.run.engine import Engine
-from syncflow.run.group import Group, Lane
+from syncflow.run.group import Group
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
+from syncflow.run.mapper import Mapper
 from syncflow.run.member import Member
 from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
-from syncflow.run.rollback import Clock, compensate, undo_view
+from syncflow.run.rollback import Clock, compensate, compensate_items, undo_view
 from syncflow.run.signals import Guard
 from syncflow.run.watching import INTERRUPT, TIMEOUT, Stop
 
 if TYPE_CHECKING:
     from syncflow.flow import Flow
 
-__all__ = ["Runner", "steps_of"]
-
-
-def steps_of(node: Step | Parallel) -> tuple[Step, ...]:
-    """Return the members of a group, or the step that stands for itself."""
-    return node.steps if isinstance(node, Parallel) else (node,)
+__all__ = ["Runner"]
 
 
 class Runner:
@@ -61,7 +60,7 @@ class Runner:
     def __init__(
         self,
         flow: Flow,
-        nodes: Sequence[Step | Parallel],
+        nodes: Sequence[Node],
         run_id: str,
         places: Places,
         inbox: SimpleQueue[Any],
@@ -175,8 +174,20 @@ class Runner:
                 return error
         return None
 
-    def _run_node(self, node: Step | Parallel) -> Exception | None:
+    def _run_map(self, node: Map) -> Exception | None:
+        """Run a map; return its error."""
+        place = self._places.find(pool_of(node.step, None))
+        member = Member(0, node.step, place, node.name)
+        self._members.append(member)
+        bound = node.max_concurrency or self._flow.max_concurrency or place.bound
+        Mapper(self._engine, node, member, self._view, bound).drive()
+        self._merge([member])
+        return member.error if member.status is StepStatus.FAILED else None
+
+    def _run_node(self, node: Node) -> Exception | None:
         """Run one node and judge it; return its error."""
+        if isinstance(node, Map):
+            return self._run_map(node)
         parallel = node if isinstance(node, Parallel) else None
         steps = steps_of(node)
         find = self._places.find
@@ -187,7 +198,7 @@ class Runner:
         ]
         group = Group(
             steps,
-            self._lanes(members, parallel),
+            lanes_of(members, parallel, self._flow.max_concurrency),
             fail_fast=parallel is None or parallel.fail_fast,
             min_success=None if parallel is None else parallel.min_success,
             uniform=random.uniform,
@@ -207,22 +218,6 @@ class Runner:
                 node.name, status, error, monotonic() - began, results
             )
         return error
-
-    def _lanes(self, members: Sequence[Member], parallel: Parallel | None) -> list[Lane]:
-        """Return the lane of each member: one for all when somebody said so, else one a place."""
-        if parallel is None:
-            return [Lane(1)]
-        said = parallel.max_concurrency or self._flow.max_concurrency
-        places = {member.place for member in members}
-        # A member that is queued ahead may start after another has failed: not with fail_fast.
-        patient = not parallel.fail_fast
-        if said is not None:
-            eager = patient and all(place.keeps_to(said) for place in places)
-            return [Lane(said, eager and len(places) == 1)] * len(members)
-        lanes = {
-            place: Lane(place.bound, patient and place.keeps_to(place.bound)) for place in places
-        }
-        return [lanes[member.place] for member in members]
 
     def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
         """Show later nodes the results and, unless they clash, the writes of completed members."""
@@ -273,7 +268,7 @@ class Runner:
         for member in reversed(self._members):
             if not _is_to_be_undone(member):
                 continue
-            if self._guard is not None and self._guard.count >= 2:
+            if _hurried(self._guard):
                 skipped = CompensationStatus.SKIPPED
                 self._record(CompensationResult(member.name, skipped, None, 0, None, 0.0))
                 continue
@@ -283,17 +278,20 @@ class Runner:
         """Undo one step."""
         undo, effect = member.step.undo, member.effect
         assert undo is not None
-        view = self._view
-        if member.status is StepStatus.COMPLETED:
-            view = undo_view(view, member.name, member.writes, member.value)
-        if effect is not None:
-            effect.reopen(error)
-        result, written = compensate(
-            self._engine, self._places, self._clock, member.name, undo, view, error,
-            group=member.group,
-        )  # fmt: skip
-        if effect is not None:
-            self._engine.close_effect(effect, in_effect=False)
+        engine, places, clock, view = self._engine, self._places, self._clock, self._view
+        if member.tally is not None:
+            hurried = partial(_hurried, self._guard)
+            result, written = compensate_items(engine, places, clock, member, view, error, hurried)
+        else:
+            if member.status is StepStatus.COMPLETED:
+                view = undo_view(view, member.name, member.writes, member.value)
+            if effect is not None:
+                effect.reopen(error)
+            result, written = compensate(
+                engine, places, clock, member.name, undo, view, error, group=member.group
+            )
+            if effect is not None:
+                engine.close_effect(effect, in_effect=False)
         self._write(self._own_view(), written)
         self._record(result)
         hook = "on_compensate_complete" if result.ok else "on_compensate_fail"
@@ -369,10 +367,17 @@ class Runner:
                 )
 
 
+def _hurried(guard: Guard | None) -> bool:
+    """Tell whether a second Ctrl-C has ended the rollback."""
+    return guard is not None and guard.count >= 2
+
+
 def _is_to_be_undone(member: Member) -> bool:
     """Tell whether a rollback compensates this member."""
     if member.step.undo is None:
         return False
+    if member.tally is not None:
+        return any(True for _ in member.tally.done())
     if member.status is StepStatus.COMPLETED:
         return True
     return member.step.compensate_on == "started" and member.first_started is not None

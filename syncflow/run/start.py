@@ -12,9 +12,10 @@ from syncflow import policy
 from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
+from syncflow.mapping import Map, Node, steps_of
 from syncflow.run.attempt import protected
 from syncflow.run.places import Places, resolved
-from syncflow.run.runner import Runner, steps_of
+from syncflow.run.runner import Runner
 from syncflow.run.signals import guard, release
 from syncflow.run.watching import INTERRUPT
 
@@ -80,7 +81,7 @@ def run_flow(
 
 def _replaced(
     flow: Flow,
-    nodes: Sequence[Step | Parallel],
+    nodes: Sequence[Node],
     pools: Mapping[str, str | Executor] | None,
     where: str,
 ) -> dict[str, str | Executor]:
@@ -95,6 +96,9 @@ def _replaced(
     for node in nodes:
         group = node if isinstance(node, Parallel) else None
         for step in steps_of(node):
+            if isinstance(node, Map) and resolved(pool_of(step, None), merged) == "inline":
+                why = f"map {step.name!r} needs workers"
+                raise DefinitionError(f"{where}: {why}: pools cannot map {step.pool!r} to 'inline'")
             _refuse_inline(step, group, merged, f"{where}: step {step.name!r}")
             if step.undo is not None:
                 _refuse_inline(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
+    from syncflow.hooks import MapProgress
     from syncflow.run.member import Member
 
 __all__ = ["CANCEL", "INTERRUPT", "TIMEOUT", "Stop", "Watcher"]
@@ -38,3 +39,6 @@ class Watcher:
 
     def settled(self, member: Member) -> None:
         """It has its final status."""
+
+    def progress(self, member: Member, progress: MapProgress) -> None:
+        """A map has come so far."""

@@ -24,6 +24,7 @@ NAMES = [
     "on_compensate",
     "on_compensate_complete",
     "on_compensate_fail",
+    "on_map_progress",
     "on_late_finish",
 ]
 

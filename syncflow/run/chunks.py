@@ -1,0 +1,191 @@
+"""Lanes on worker processes: chunks of items there, what they came to back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from syncflow.errors import SerializationError
+from syncflow.pools import packing, wire
+from syncflow.pools.handle import Worker
+from syncflow.pools.reply import items_named, value_named
+from syncflow.pools.shared import Block
+from syncflow.pools.station import RemoteJob, Stations
+from syncflow.run.attempt import Outcome
+from syncflow.run.lanes import ChunkEnd, Lane
+from syncflow.run.remote import answer, function_blob, outcome_of
+from syncflow.run.supply import Chunk
+
+if TYPE_CHECKING:
+    from syncflow.run.jobs import Attempt
+    from syncflow.run.mapper import Mapper
+
+__all__ = ["ProcessLane", "chunk_end"]
+
+
+def chunk_end(
+    chunk: Chunk,
+    reply: tuple[Any, ...],
+    step_name: str,
+    rebuilt: Callable[[packing.Packed], BaseException],
+) -> ChunkEnd:
+    """Turn a worker's reply to a chunk into a report.
+
+    Args:
+        chunk: What was sent.
+        reply: As made by `syncflow.pools.reply`.
+        step_name: For errors.
+        rebuilt: Rebuilds an error.
+    """
+    if reply[0] == "refused":
+        return ChunkEnd(chunk, [], {}, None, rebuilt(reply[1]))
+    _, blobs, taken_apart, started_at, ended_at = reply
+    special = {
+        position: outcome_of(each, step_name, rebuilt) for position, each in taken_apart.items()
+    }
+    if isinstance(blobs, bytes):
+        values = wire.load(blobs, f"the values of step {step_name!r}")
+    else:
+        values = []
+        for position, blob in enumerate(blobs):
+            try:
+                value = wire.load(blob, value_named(chunk[0] + position, step_name))
+            except SerializationError as refused:
+                value = None
+                special[position] = Outcome(None, refused, {}, started_at, ended_at)
+            values.append(value)
+    return ChunkEnd(chunk, values, special, started_at)
+
+
+class ChunkJob(RemoteJob):
+    """One chunk on its way to a worker process and back."""
+
+    __slots__ = ("_attempt", "_chunk", "_kept", "_mapper", "_out_of_time")
+
+    def __init__(self, stations: Stations, mapper: Mapper, chunk: Chunk) -> None:
+        super().__init__(stations)
+        self._mapper = mapper
+        self._chunk = chunk
+        #: Stands for all its items: what they read is the same.
+        self._attempt: Attempt = mapper.items.attempt(chunk)
+        #: The large buffers of the items; dropped with this job.
+        self._kept: list[Block] = []
+        #: The position of the item whose time was up when the worker was killed.
+        self._out_of_time: int | None = None
+
+    def claim(self) -> bool:
+        return True
+
+    def request(self) -> tuple[Any, ...]:
+        context, step = self._attempt.context, self._mapper.node.step
+        start, items, number = self._chunk
+        blob = wire.dump_by_value(items, items_named(start, context.step_name), self._kept)
+        return (
+            "chunk", function_blob(self._attempt), blob, start, context.flow_name, context.run_id,
+            context.step_name, number, step.timeout, context._deadline,
+            self._mapper.node.fail_fast, self._mapper.items.announces,
+        )  # fmt: skip
+
+    def answer(self, kind: str, name: str) -> bytes:
+        return answer(self._attempt, kind, name)
+
+    def began(self, now: float) -> None:
+        self._mapper.announce(self._attempt)
+
+    def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
+        assert self.worker is not None
+        step_name = self._attempt.context.step_name
+        return self._deliver(chunk_end(self._chunk, reply, step_name, self.worker.rebuilt))
+
+    def crash_of(self, worker: Worker) -> BaseException:
+        return worker.crash(self._attempt.context.step_name, self._chunk[2])
+
+    def crashed(self, worker: Worker) -> Callable[[], None]:
+        at = worker.page.item_of(self.task)
+        guilty, since = at or (None, None)
+        killed = guilty is not None and guilty == self._out_of_time
+        return self._deliver(
+            ChunkEnd(self._chunk, [], {}, since, self.crash_of(worker), True, guilty, killed)
+        )
+
+    def refused(self, error: BaseException) -> Callable[[], None]:
+        return self._deliver(ChunkEnd(self._chunk, [], {}, None, error))
+
+    def _deliver(self, end: ChunkEnd) -> Callable[[], None]:
+        return partial(self._mapper.report, end, urgent=bool(end.special or end.error))
+
+    def look(self, now: float, allowed: float) -> float:
+        """Kill the worker when the item at hand has had its time; return when to look again."""
+        with self._lock:
+            at = None if self.worker is None else self.worker.page.item_of(self.task)
+        if at is None:
+            self.unstick(allowed)
+            return now + allowed
+        position, since = at
+        if (due := since + allowed) > now:
+            return due
+        self._out_of_time = position
+        self.kill()
+        return now + allowed
+
+    def drop(self) -> None:
+        """Kill the worker, whatever it is at."""
+        with self._lock:
+            at = None if self.worker is None else self.worker.page.item_of(self.task)
+        self._out_of_time = None if at is None else at[0]
+        self.kill()
+
+
+class ProcessLane(Lane):
+    """A lane on one of a pool's threads, and on that thread's worker process."""
+
+    def __init__(self, mapper: Mapper, stations: Stations) -> None:
+        super().__init__(mapper)
+        self._stations = stations
+        self._job: ChunkJob | None = None
+
+    def enter(self) -> None:
+        self._stations.crew.start(self)
+
+    def run(self) -> Callable[[], None] | None:
+        """Run chunks on the calling thread's worker until there are no more; see `Job`."""
+        if not self.claim():
+            return None
+        mapper, crew = self._mapper, self._stations.crew
+        while (chunk := mapper.supply.take(mapper.pace)) is not None:
+            # As in `ThreadLane.run`: set before it is looked whether to stop.
+            job = self._job = ChunkJob(self._stations, mapper, chunk)
+            if mapper.items.verb is not None:
+                job.stop()
+            began = monotonic()
+            deliver = job.run()
+            mapper.pace.took(len(chunk[1]), monotonic() - began)
+            assert deliver is not None
+            deliver()
+            if not crew.is_idle() and self._go_last():
+                return None
+        return partial(mapper.inbox.put, self)
+
+    def _go_last(self) -> bool:
+        """Let others have the worker that wait for one; false when the lane has to go on itself."""
+        self._claims.clear()
+        try:
+            self._stations.crew.start(self)
+        except RuntimeError:  # the pool takes no more, but finishes what it has
+            return not self.claim()  # taken back in between: the lane is over
+        return True
+
+    def ask(self) -> None:
+        if self._job is not None:
+            self._job.stop()
+
+    def look(self, now: float, timeout: float) -> float | None:
+        if self._job is None:
+            return None
+        return self._job.look(now, timeout + self._mapper.node.step.grace)
+
+    def drop(self) -> None:
+        if self._job is not None:
+            self._job.drop()
