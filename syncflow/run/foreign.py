@@ -21,7 +21,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING, Context, Snapshot
-from syncflow.errors import PoolClosedError, SerializationError
+from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
 from syncflow.pools.shared import Blob
 from syncflow.pools.worker import open_frame, packed
@@ -48,12 +48,13 @@ class Foreign(Place):
 
     def start(self, attempt: Attempt) -> None:
         attempt.submitted_at = monotonic()
+        local = _Local(attempt)
         try:
-            future = self._executor.submit(_Local(attempt))
+            future = self._executor.submit(local)
         except RuntimeError as error:
             raise PoolClosedError(f"{type(self._executor).__name__}: {error}") from error
         attempt.job = future
-        future.add_done_callback(partial(_arrived, attempt))
+        future.add_done_callback(local.arrived)
 
     def started_at(self, attempt: Attempt) -> float | None:
         return attempt.submitted_at
@@ -72,17 +73,31 @@ class _Local:
     """An attempt for an executor: called in this process, or pickled and called elsewhere."""
 
     def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+        #: `None` once it has run in this process. The frames of a failed body lead to the executor,
+        #: and from there to this object and to its future: those must not lead back to the error.
+        self._attempt: Attempt | None = attempt
 
     def __call__(self) -> None:
         """Run the attempt here; it finds its own way into the inbox."""
-        deliver = self._attempt.run()
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        deliver = attempt.run()
+        _judge(attempt)
+        del attempt
         if deliver is not None:
             deliver()
+        del deliver
+
+    def arrived(self, future: Future[_Sent | None]) -> None:
+        """Take what the future came to, unless the attempt has run here."""
+        if self._attempt is not None:
+            _arrived(self._attempt, future)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what the body needs, and nothing else."""
-        attempt, context = self._attempt, self._attempt.context
+        attempt = self._attempt
+        assert attempt is not None
+        context = attempt.context
         view: Snapshot = context._view  # type: ignore[assignment]  # ours are
         frames = {("input", ""): answer(attempt, "input", "", share=False)}
         frames |= {("state", key): answer(attempt, "state", key, share=False) for key in view.data}
@@ -166,6 +181,19 @@ class _Travelling:
         return packed(outcome, what), os.uname().nodename, os.getpid()
 
 
+def _judge(attempt: Attempt) -> None:
+    """Note that a body was interrupted because its own time was up, which counts from submission.
+
+    Counted from its start, as elsewhere, it would have had the time that it was queued.
+    """
+    outcome, timeout, submitted_at = attempt.outcome, attempt.step.timeout, attempt.submitted_at
+    if outcome is None or timeout is None or attempt.context._asked:
+        return
+    assert submitted_at is not None
+    own = outcome.ended_at - submitted_at >= timeout
+    outcome.overdue = own and isinstance(outcome.error, StepInterrupt)
+
+
 def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
     """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
     error: BaseException | None
@@ -201,6 +229,7 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
             outcome.started_at = outcome.ended_at - took
         attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
     attempt.outcome = outcome
+    _judge(attempt)
     if attempt.claim_end():
         attempt.scope.inbox.put(attempt)
     elif attempt.scope.late is not None:
