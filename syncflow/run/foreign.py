@@ -82,13 +82,13 @@ class _Local:
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
         deliver = attempt.run()
-        _judge(attempt)
+        _date_back(attempt)
         del attempt
         if deliver is not None:
             deliver()
         del deliver
 
-    def arrived(self, future: Future[_Sent | None]) -> None:
+    def arrived(self, future: Future[Any]) -> None:
         """Take what the future came to, unless the attempt has run here."""
         if self._attempt is not None:
             _arrived(self._attempt, future)
@@ -181,17 +181,15 @@ class _Travelling:
         return packed(outcome, what), os.uname().nodename, os.getpid()
 
 
-def _judge(attempt: Attempt) -> None:
-    """Note that a body was interrupted because its own time was up, which counts from submission.
+def _date_back(attempt: Attempt) -> None:
+    """Let the record of an interrupted body start with its time: at submission.
 
-    Counted from its start, as elsewhere, it would have had the time that it was queued.
+    So does that of an abandoned one. Dated from the call of its body, one that was queued would
+    have been interrupted before its time was up, and nobody could say why.
     """
-    outcome, timeout, submitted_at = attempt.outcome, attempt.step.timeout, attempt.submitted_at
-    if outcome is None or timeout is None or attempt.context._asked:
-        return
-    assert submitted_at is not None
-    own = outcome.ended_at - submitted_at >= timeout
-    outcome.overdue = own and isinstance(outcome.error, StepInterrupt)
+    outcome = attempt.outcome
+    if outcome is not None and isinstance(outcome.error, StepInterrupt):
+        outcome.started_at = attempt.submitted_at
 
 
 def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
@@ -229,7 +227,7 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
             outcome.started_at = outcome.ended_at - took
         attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
     attempt.outcome = outcome
-    _judge(attempt)
+    _date_back(attempt)
     if attempt.claim_end():
         attempt.scope.inbox.put(attempt)
     elif attempt.scope.late is not None:
