@@ -42,6 +42,17 @@ def sharing_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Poo
     yield from _as_named(request.param, tmp_path)
 
 
+@pytest.fixture(params=["thread", "foreign"])
+def abandoning_pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Return each kind of pool whose bodies are abandoned when they do not stop."""
+    if request.param == "foreign":
+        executor = ThreadPoolExecutor(32)
+        yield executor
+        executor.shutdown(wait=False)  # the gates that its bodies wait at may still be shut
+    else:
+        yield request.param
+
+
 @pytest.fixture
 def gates(tmp_path: Path) -> Iterator[Callable[[str], Gate]]:
     """Return a function that makes gates; those still shut are opened when the test is over."""
@@ -75,6 +86,6 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def scene(gates: Callable[[str], Gate], journal: Journal) -> Scene:
+def scene(abandoning_pool: Pool, gates: Callable[[str], Gate], journal: Journal) -> Scene:
     """Return a step that can finish late, and what was undone of it."""
-    return Scene(gates, journal)
+    return Scene(abandoning_pool, gates, journal)

@@ -227,20 +227,22 @@ def test_one_token_cancels_several_runs(token: CancelToken, gates: Callable[[str
 # --- bodies that do not stop -----------------------------------------------------------------
 
 
-def test_a_thread_that_does_not_stop_is_abandoned(token: CancelToken, gate: Gate) -> None:
+def test_a_thread_that_does_not_stop_is_abandoned(
+    abandoning_pool: Pool, token: CancelToken, gate: Gate
+) -> None:
     """After its grace; the flow does not wait for it any longer."""
 
     def deaf(ctx: Context) -> None:
         token.cancel("enough")
         gate.wait()
 
-    result = Flow("flow").step("a", deaf, pool="thread", grace=0.05).run(cancel=token)
+    result = Flow("flow").step("a", deaf, pool=abandoning_pool, grace=0.05).run(cancel=token)
     assert ("cancelled", ("a",), StepCancelledError) == (
         result["a"].status, result.abandoned, type(result["a"].error),
     )  # fmt: skip
 
 
-def test_a_thread_has_its_grace(token: CancelToken) -> None:
+def test_a_thread_has_its_grace(abandoning_pool: Pool, token: CancelToken) -> None:
     """A body that ends within it is not abandoned."""
 
     def body(ctx: Context) -> str:
@@ -248,7 +250,7 @@ def test_a_thread_has_its_grace(token: CancelToken) -> None:
         wait_until(lambda: ctx.cancelled)
         return "done"
 
-    result = Flow("flow").step("a", body, pool="thread", grace=100).run(cancel=token)
+    result = Flow("flow").step("a", body, pool=abandoning_pool, grace=100).run(cancel=token)
     assert ("completed", "done", ()) == (
         result["a"].status, result["a"].value, result.abandoned,
     )  # fmt: skip
@@ -266,7 +268,7 @@ def test_a_process_that_does_not_stop_is_killed(token: CancelToken, gate: Gate) 
 
 
 def test_fail_fast_members_are_abandoned_once_the_run_is_cancelled(
-    token: CancelToken, gates: Callable[[str], Gate]
+    abandoning_pool: Pool, token: CancelToken, gates: Callable[[str], Gate]
 ) -> None:
     """A group that waits for a deaf thread waits no longer when the run is cancelled."""
     started, release = gates("started"), gates("release")
@@ -280,7 +282,8 @@ def test_fail_fast_members_are_abandoned_once_the_run_is_cancelled(
         raise BodyError
 
     flow = Flow("flow", hooks=[When("on_step_fail", token.cancel)])
-    flow.parallel("g", [Step("deaf", deaf, grace=0.05), Step("bad", fail_later)], fail_fast=True)
+    steps = [Step("deaf", deaf, grace=0.05), Step("bad", fail_later)]
+    flow.parallel("g", steps, fail_fast=True, pool=abandoning_pool)
     result = flow.run(cancel=token)
     assert (("deaf",), "cancelled") == (result.abandoned, result.status)
 

@@ -203,14 +203,16 @@ def test_a_failed_member_of_a_tolerated_group_is_undone_if_it_wants_to(
     assert ["s"] == journal.lines
 
 
-def test_an_abandoned_body_is_not_waited_for(journal: Journal, gate: Gate) -> None:
+def test_an_abandoned_body_is_not_waited_for(
+    abandoning_pool: Pool, journal: Journal, gate: Gate
+) -> None:
     """The compensation runs while the body still hangs."""
 
     def hang(ctx: Context) -> None:
         gate.wait()
         raise BodyError
 
-    result = Flow("flow").step(started(hang, journal, timeout=0.05)).run()
+    result = Flow("flow").step(started(hang, journal, pool=abandoning_pool, timeout=0.05)).run()
     assert (["s"], ("s",)) == (journal.lines, result.abandoned)
 
 

@@ -70,13 +70,15 @@ def test_the_time_of_a_run_stops_a_group(worker_pool: Pool) -> None:
     assert isinstance(result.error, FlowTimeoutError)
 
 
-def test_a_thread_that_does_not_stop_in_time_is_abandoned(gate: Gate) -> None:
+def test_a_thread_that_does_not_stop_in_time_is_abandoned(
+    abandoning_pool: Pool, gate: Gate
+) -> None:
     """After its grace."""
 
     def deaf(ctx: Context) -> None:
         gate.wait()
 
-    result = Flow("flow").step("a", deaf, pool="thread", grace=0.05).run(timeout=SHORT)
+    result = Flow("flow").step("a", deaf, pool=abandoning_pool, grace=0.05).run(timeout=SHORT)
     assert ("cancelled", ("a",), "failed") == (
         result["a"].status, result.abandoned, result.status,
     )  # fmt: skip

@@ -177,7 +177,9 @@ def test_writes_of_a_timed_out_attempt_are_dropped(worker_pool: Pool, gate: Gate
     assert flow.run()["a"].value is False
 
 
-def test_late_writes_of_an_abandoned_attempt_are_dropped(gate: Gate, journal: Journal) -> None:
+def test_late_writes_of_an_abandoned_attempt_are_dropped(
+    abandoning_pool: Pool, gate: Gate, journal: Journal
+) -> None:
     """What an abandoned thread writes after its time changes nothing."""
 
     def late(ctx: Context) -> None:
@@ -189,12 +191,15 @@ def test_late_writes_of_an_abandoned_attempt_are_dropped(gate: Gate, journal: Jo
         gate.open()
         wait_until(lambda: journal.lines == ["written"])
 
-    flow = Flow("flow").parallel("g", [Step("late", late, timeout=0.05), Step("b", do_nothing)])
+    steps = [Step("late", late, timeout=0.05), Step("b", do_nothing)]
+    flow = Flow("flow").parallel("g", steps, pool=abandoning_pool)
     flow.step("release", release).step("after", has("k"))
     assert flow.run(drain=5)["after"].value is False
 
 
-def test_an_abandoned_body_sees_the_state_of_its_own_node(gate: Gate, journal: Journal) -> None:
+def test_an_abandoned_body_sees_the_state_of_its_own_node(
+    abandoning_pool: Pool, gate: Gate, journal: Journal
+) -> None:
     """A step reads the state as it was when its node started, however long it takes."""
 
     def late(ctx: Context) -> None:
@@ -206,7 +211,8 @@ def test_an_abandoned_body_sees_the_state_of_its_own_node(gate: Gate, journal: J
         wait_until(lambda: journal.lines != [])
 
     flow = Flow("flow").step("write-1", write("k", "first"))
-    flow.parallel("g", [Step("late", late, timeout=0.05), Step("b", do_nothing)])
+    steps = [Step("late", late, timeout=0.05), Step("b", do_nothing)]
+    flow.parallel("g", steps, pool=abandoning_pool)
     flow.step("write-2", write("k", "second")).step("release", release).run(drain=5)
     assert ["first no value 1"] == journal.lines
 

@@ -222,20 +222,22 @@ def test_a_timeout_touches_no_other_process(gate: Gate) -> None:
 # --- threads ---------------------------------------------------------------------------------
 
 
-def test_a_thread_body_is_told_and_abandoned(gate: Gate, journal: Journal) -> None:
+def test_a_thread_body_is_told_and_abandoned(
+    abandoning_pool: Pool, gate: Gate, journal: Journal
+) -> None:
     """`ctx.cancelled` turns true; the run goes on without waiting for the body."""
 
     def body(ctx: Context) -> None:
         gate.wait()
         journal.add(ctx.cancelled)
 
-    result = Flow("flow").step("a", body, timeout=SHORT).run()
+    result = Flow("flow").step("a", body, pool=abandoning_pool, timeout=SHORT).run()
     assert ("failed", ("a",)) == (result.status, result.abandoned)
     gate.open()
     wait_until(lambda: ["True"] == journal.lines)
 
 
-def test_only_the_abandoned_attempt_is_cancelled(gate: Gate) -> None:
+def test_only_the_abandoned_attempt_is_cancelled(abandoning_pool: Pool, gate: Gate) -> None:
     """The next attempt of the same step is not."""
 
     def body(ctx: Context) -> bool:
@@ -243,13 +245,15 @@ def test_only_the_abandoned_attempt_is_cancelled(gate: Gate) -> None:
             gate.wait()
         return ctx.cancelled
 
-    result = Flow("flow").step("a", body, timeout=SHORT, retries=1).run()
+    result = Flow("flow").step("a", body, pool=abandoning_pool, timeout=SHORT, retries=1).run()
     assert result["a"].value is False
     assert ("a",) == result.abandoned
 
 
 @pytest.mark.parametrize("end", [lambda: 1, lambda: {}["late"]], ids=["value", "error"])
-def test_what_an_abandoned_body_ends_with_is_ignored(gate: Gate, end: Callable[[], Any]) -> None:
+def test_what_an_abandoned_body_ends_with_is_ignored(
+    abandoning_pool: Pool, gate: Gate, end: Callable[[], Any]
+) -> None:
     """Neither its value nor its error reaches the result."""
 
     def body(ctx: Context) -> Any:
@@ -259,7 +263,8 @@ def test_what_an_abandoned_body_ends_with_is_ignored(gate: Gate, end: Callable[[
     def release(ctx: Context) -> None:
         gate.open()
 
-    flow = Flow("flow").parallel("g", [Step("a", body, timeout=SHORT), Step("b", do_nothing)])
+    steps = [Step("a", body, timeout=SHORT), Step("b", do_nothing)]
+    flow = Flow("flow").parallel("g", steps, pool=abandoning_pool)
     result = flow.step("release", release).run(drain=5)
     assert ("failed", None, StepTimeoutError) == (
         result["a"].status, result["a"].value, type(result["a"].error),
@@ -347,13 +352,16 @@ def test_a_group_whose_time_is_up_is_judged_as_ever(
     assert (status, error) == (result["g"].status, result.error and type(result.error))
 
 
-def test_blocked_threads_are_abandoned_when_the_group_is_over(gate: Gate) -> None:
+def test_blocked_threads_are_abandoned_when_the_group_is_over(
+    abandoning_pool: Pool, gate: Gate
+) -> None:
     """A member that does not listen is given up at once."""
 
     def hang(ctx: Context) -> None:
         gate.wait()
 
-    flow = Flow("flow").parallel("g", [Step("slow", hang), Step("b", do_nothing)], timeout=SHORT)
+    steps = [Step("slow", hang), Step("b", do_nothing)]
+    flow = Flow("flow").parallel("g", steps, pool=abandoning_pool, timeout=SHORT)
     assert ("slow",) == flow.run().abandoned
 
 
