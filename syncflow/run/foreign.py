@@ -12,12 +12,10 @@ Clocks are not compared: the worker may be another machine.
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from functools import partial
 from time import monotonic
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING, Context, Snapshot
@@ -105,9 +103,15 @@ class _Local:
             ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
         }
         error = None if context.error is None else packing.pack_error(context.error)
+        function, refused = None, None
+        try:
+            function = function_blob(attempt)
+        except SerializationError as refusal:
+            # Travels instead: what an executor makes of an error here does not tell what was wrong.
+            refused = packing.pack_error(refusal)
         names = (context.flow_name, context.run_id, context.step_name, context.attempt)
         return _Travelling, (
-            function_blob(attempt), names, attempt.time_left(), context.remaining, error, frames,
+            function, refused, names, attempt.time_left(), context.remaining, error, frames,
         )  # fmt: skip
 
 
@@ -121,21 +125,23 @@ class _Parcel:
 
     @property
     def input(self) -> Any:
-        return self._open("input", "")
+        return self.open("input", "")
 
     @property
     def results(self) -> Mapping[str, StepResult]:
-        names = [name for kind, name in self._frames if kind == "result"]
-        return MappingProxyType({name: self._open("result", name) for name in names})
+        return _Results(self, [name for kind, name in self._frames if kind == "result"])
 
     def state(self, key: str) -> Any:
-        return self._open("state", key)
+        return self.open("state", key)
 
     def value(self, step_name: str) -> Any:
-        result = self._open("result", step_name)
+        try:
+            result = self.open("result", step_name)
+        except SerializationError as refused:
+            raise SerializationError(wire.name_of("value", step_name), refused.reason) from refused
         return result.value if result is not MISSING and result.ok else MISSING
 
-    def _open(self, kind: str, name: str) -> Any:
+    def open(self, kind: str, name: str) -> Any:
         """Rebuild one value, once.
 
         Raises:
@@ -147,12 +153,33 @@ class _Parcel:
         return self._read[kind, name]
 
 
+class _Results(Mapping[str, "StepResult"]):
+    """`ctx.results` of a body elsewhere; each result is rebuilt when it is looked at."""
+
+    def __init__(self, parcel: _Parcel, names: list[str]) -> None:
+        self._parcel = parcel
+        self._names = names
+
+    def __getitem__(self, name: str) -> StepResult:
+        result = self._parcel.open("result", name)
+        if result is MISSING:
+            raise KeyError(name)
+        return result  # type: ignore[no-any-return]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class _Travelling:
     """An attempt as it arrives elsewhere."""
 
     def __init__(
         self,
-        function: Blob,
+        function: Blob | None,
+        refused: packing.Packed | None,
         names: tuple[str, str, str, int],
         timeout: float | None,
         remaining: float | None,
@@ -160,6 +187,8 @@ class _Travelling:
         frames: dict[tuple[str, str], bytes],
     ) -> None:
         self._function = function
+        #: Why there is no function.
+        self._refused = refused
         self._names = names
         self._timeout = timeout
         self._remaining = remaining
@@ -173,6 +202,9 @@ class _Travelling:
         context = Context(*self._names, _Parcel(self._frames), deadline, cause)
         what = f"of step {context.step_name!r}"
         try:
+            if self._refused is not None:
+                raise packing.unpack_error(self._refused)
+            assert self._function is not None
             function = wire.load(self._function, f"the function {what}")
         except SerializationError as refused:
             outcome = Outcome.never_started(refused)
@@ -203,12 +235,7 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
     if error is not None:
         # The executor broke, or could not send the attempt or its outcome: it never got there, or
         # nobody will ever know.
-        if isinstance(error, pickle.PicklingError):
-            # All but the function is serialised on its own, and refused where it is read.
-            what = f"the function of step {attempt.context.step_name!r}"
-            refused = SerializationError(what, wire.text_of(error))
-            refused.__cause__, error = error, refused
-        sent = not isinstance(error, SerializationError | PoolClosedError)
+        sent = not isinstance(error, PoolClosedError)
         outcome = Outcome.never_started(error)
         outcome.started_at = attempt.submitted_at if sent else None
     else:

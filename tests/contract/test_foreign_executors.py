@@ -101,6 +101,21 @@ def test_what_cannot_be_sent_fails_who_needs_it(tmp_path: Path) -> None:
     assert (1, 0) == (result["reads"].attempts, result["function"].attempts)
 
 
+def look_up(ctx: Context) -> tuple[Any, ...]:
+    """Look a result up, and one that is not there."""
+    return ctx.results["fine"].value, "none" in ctx.results, list(ctx.results)
+
+
+@pytest.mark.parametrize("kind", ["processes", "loky"])
+def test_a_result_that_cannot_be_sent_does_not_hide_the_others(kind: str) -> None:
+    """Results matter one by one, as they are looked at."""
+    flow = Flow("flow").step("lock", lambda ctx: threading.Lock())
+    flow.step("fine", lambda ctx: "fine")
+    with make_executor(kind) as executor:
+        result = flow.step("a", look_up, pool=executor).run()
+    assert ("fine", False, ["lock", "fine"]) == result["a"].value
+
+
 def wait_for(path: Path) -> None:
     """Return when the file is there."""
     while not path.exists():
