@@ -198,6 +198,8 @@ def perform_each(
             break
         if context is None or getrefcount(context) > alone:
             context = at.context = context_of(position)
+            if at.asked:  # by another thread, which had no context to ask
+                context._ask()  # type: ignore[unreachable]
             current.set(context)
             limit, alone = context._deadline, getrefcount(context)
         else:

@@ -12,32 +12,29 @@ Clocks are not compared: the worker may be another machine.
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
 from time import monotonic
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from syncflow.context import MISSING, Context, Snapshot
-from syncflow.errors import PoolClosedError, SerializationError
-from syncflow.pools import packing, wire
-from syncflow.pools.link import open_frame
+from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
+from syncflow.pools import packing
 from syncflow.pools.reply import packed
-from syncflow.pools.shared import Blob
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.jobs import Attempt
+from syncflow.run.lanes import Lane
+from syncflow.run.parcel import Bundle, bundle_of
 from syncflow.run.places import THREADS_AT_A_TIME, Place
-from syncflow.run.remote import answer, function_blob, outcome_of
+from syncflow.run.remote import outcome_of
 
 if TYPE_CHECKING:
-    from syncflow.result import StepResult
+    from syncflow.run.mapper import Mapper
 
-__all__ = ["Foreign"]
+__all__ = ["Foreign", "Sent", "failure_of_future", "rebuilder"]
 
 #: What a travelling attempt sends back: a reply as of a worker process; its host and pid.
-_Sent = tuple[tuple[Any, ...], str, int]
+Sent = tuple[tuple[Any, ...], str, int]
 
 
 class Foreign(Place):
@@ -49,12 +46,18 @@ class Foreign(Place):
 
     def start(self, attempt: Attempt) -> None:
         attempt.submitted_at = monotonic()
+        local = _Local(attempt)
         try:
-            future = self._executor.submit(_Local(attempt))
+            future = self._executor.submit(local)
         except RuntimeError as error:
             raise PoolClosedError(f"{type(self._executor).__name__}: {error}") from error
         attempt.job = future
-        future.add_done_callback(partial(_arrived, attempt))
+        future.add_done_callback(local.arrived)
+
+    def lane(self, mapper: Mapper) -> Lane:
+        from syncflow.run.foreign_chunks import ForeignLane
+
+        return ForeignLane(mapper, self._executor)
 
     def started_at(self, attempt: Attempt) -> float | None:
         return attempt.submitted_at
@@ -73,132 +76,89 @@ class _Local:
     """An attempt for an executor: called in this process, or pickled and called elsewhere."""
 
     def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+        #: `None` once it has run in this process. The frames of a failed body lead to the executor,
+        #: and from there to this object and to its future: those must not lead back to the error.
+        self._attempt: Attempt | None = attempt
 
     def __call__(self) -> None:
         """Run the attempt here; it finds its own way into the inbox."""
-        deliver = self._attempt.run()
+        attempt, self._attempt = self._attempt, None
+        assert attempt is not None
+        deliver = attempt.run()
+        _date_back(attempt)
+        del attempt
         if deliver is not None:
             deliver()
+        del deliver
+
+    def arrived(self, future: Future[Any]) -> None:
+        """Take what the future came to, unless the attempt has run here."""
+        if self._attempt is not None:
+            _arrived(self._attempt, future)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what the body needs, and nothing else."""
-        attempt, context = self._attempt, self._attempt.context
-        view: Snapshot = context._view  # type: ignore[assignment]  # ours are
-        frames = {("input", ""): answer(attempt, "input", "", share=False)}
-        frames |= {("state", key): answer(attempt, "state", key, share=False) for key in view.data}
-        frames |= {
-            ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
-        }
-        error = None if context.error is None else packing.pack_error(context.error)
-        names = (
-            context.flow_name, context.run_id, context.step_name, context.attempt, context._index
-        )  # fmt: skip
-        return _Travelling, (
-            function_blob(attempt), names, attempt.time_left(), context.remaining, error, frames,
-        )  # fmt: skip
-
-
-class _Parcel:
-    """The view of a body elsewhere: all that it may read came with it."""
-
-    def __init__(self, frames: dict[tuple[str, str], bytes]) -> None:
-        self._frames = frames
-        #: What this body has read: its own copy.
-        self._read: dict[tuple[str, str], Any] = {}
-
-    @property
-    def input(self) -> Any:
-        return self._open("input", "")
-
-    @property
-    def results(self) -> Mapping[str, StepResult]:
-        names = [name for kind, name in self._frames if kind == "result"]
-        return MappingProxyType({name: self._open("result", name) for name in names})
-
-    def state(self, key: str) -> Any:
-        return self._open("state", key)
-
-    def value(self, step_name: str) -> Any:
-        result = self._open("result", step_name)
-        return result.value if result is not MISSING and result.ok else MISSING
-
-    def _open(self, kind: str, name: str) -> Any:
-        """Rebuild one value, once.
-
-        Raises:
-            SerializationError: it could not be sent, or cannot be rebuilt.
-        """
-        if (kind, name) not in self._read:
-            frame = self._frames.get((kind, name))
-            self._read[kind, name] = MISSING if frame is None else open_frame(frame, kind, name)
-        return self._read[kind, name]
+        attempt = self._attempt
+        assert attempt is not None
+        return _Travelling, (bundle_of(attempt), attempt.context._index, attempt.time_left())
 
 
 class _Travelling:
     """An attempt as it arrives elsewhere."""
 
-    def __init__(
-        self,
-        function: Blob,
-        names: tuple[str, str, str, int, int | None],
-        timeout: float | None,
-        remaining: float | None,
-        error: packing.Packed | None,
-        frames: dict[tuple[str, str], bytes],
-    ) -> None:
-        self._function = function
-        self._names = names
+    def __init__(self, bundle: Bundle, index: int | None, timeout: float | None) -> None:
+        self._bundle = bundle
+        self._index = index
         self._timeout = timeout
-        self._remaining = remaining
-        self._error = error
-        self._frames = frames
 
-    def __call__(self) -> _Sent:
+    def __call__(self) -> Sent:
         """Run the body; return what it came to, in bytes."""
-        cause = None if self._error is None else packing.unpack_error(self._error)
-        deadline = None if self._remaining is None else monotonic() + self._remaining
-        flow_name, run_id, step_name, attempt, index = self._names
-        view = _Parcel(self._frames)
-        context = Context(flow_name, run_id, step_name, attempt, view, deadline, cause, index)
-        what = f"of step {context.step_name!r}"
+        context = self._bundle.context(self._bundle.view(), self._index)
         try:
-            function = wire.load(self._function, f"the function {what}")
+            function = self._bundle.body()
         except SerializationError as refused:
             outcome = Outcome.never_started(refused)
         else:
             outcome = perform(function, context, self._timeout)
-        return packed(outcome, what), os.uname().nodename, os.getpid()
+        return packed(outcome, f"of step {context.step_name!r}"), os.uname().nodename, os.getpid()
 
 
-def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
-    """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
-    error: BaseException | None
+def _date_back(attempt: Attempt) -> None:
+    """Let the record of an interrupted body start with its time: at submission.
+
+    So does that of an abandoned one. Dated from the call of its body, one that was queued would
+    have been interrupted before its time was up, and nobody could say why.
+    """
+    outcome = attempt.outcome
+    if outcome is not None and isinstance(outcome.error, StepInterrupt):
+        outcome.started_at = attempt.submitted_at
+
+
+def failure_of_future(future: Future[Any]) -> BaseException | None:
+    """Return why nothing came back of what was submitted; `None`: something did."""
     if future.cancelled():
         # Taken back, and nobody will look at this; or cancelled by whoever closed the executor.
-        error = PoolClosedError("the executor was shut down before this could start")
-    else:
-        error = future.exception()
+        return PoolClosedError("the executor was shut down before this could start")
+    return future.exception()
+
+
+def rebuilder(host: str, pid: int) -> Callable[[packing.Packed], BaseException]:
+    """Return what rebuilds the errors of a process."""
+    return partial(packing.rebuild_error, where=f"process {pid} of {host}")
+
+
+def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
+    """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
+    error = failure_of_future(future)
     if error is not None:
         # The executor broke, or could not send the attempt or its outcome: it never got there, or
         # nobody will ever know.
-        if isinstance(error, pickle.PicklingError):
-            # All but the function is serialised on its own, and refused where it is read.
-            what = f"the function of step {attempt.context.step_name!r}"
-            refused = SerializationError(what, wire.text_of(error))
-            refused.__cause__, error = error, refused
-        sent = not isinstance(error, SerializationError | PoolClosedError)
+        sent = not isinstance(error, PoolClosedError)
         outcome = Outcome.never_started(error)
         outcome.started_at = attempt.submitted_at if sent else None
     else:
-        returned = future.result()
-        if returned is None:
-            return  # it ran in this process
-        reply, host, pid = returned
-        rebuilt: Callable[[packing.Packed], BaseException] = partial(
-            packing.rebuild_error, where=f"process {pid} of {host}"
-        )
-        outcome = outcome_of(reply, attempt.context.step_name, rebuilt)
+        reply, host, pid = future.result()
+        outcome = outcome_of(reply, attempt.context.step_name, rebuilder(host, pid))
         if outcome.started_at is not None:
             # Their clock is not ours: keep the duration, not the instants.
             took = outcome.ended_at - outcome.started_at
@@ -206,6 +166,7 @@ def _arrived(attempt: Attempt, future: Future[_Sent | None]) -> None:
             outcome.started_at = outcome.ended_at - took
         attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
     attempt.outcome = outcome
+    _date_back(attempt)
     if attempt.claim_end():
         attempt.scope.inbox.put(attempt)
     elif attempt.scope.late is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from syncflow.errors import (
 )
 from syncflow.mapping import Map, over_item
 from syncflow.run.attempt import Outcome
+from syncflow.run.effects import LateFinish
 from syncflow.run.failures import Terms, failure_of, noted, timed_out
 from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import ChunkEnd
@@ -69,6 +71,10 @@ class Items:
             scope.flow_name, scope.run_id, self.node.name, number,
             self._view, self._engine.deadline, None, index,
         )  # fmt: skip
+
+    def contexts(self, start: int, number: int) -> Callable[[int], Context]:
+        """Return what makes the contexts of a chunk's items, by position."""
+        return lambda position: self.context(start + position, number)
 
     def attempt(self, chunk: Chunk) -> Attempt:
         """Return the attempt of the first item of a chunk. Any thread."""
@@ -248,3 +254,41 @@ class Items:
         else:
             self._cancel(index, number, started=True)
         return True
+
+    def abandon_chunk(self, attempt: Attempt, chunk: Chunk, queued: bool) -> bool:
+        """Give up on a chunk; false when it has just ended.
+
+        Args:
+            attempt: Stands for it.
+            chunk: Its items.
+            queued: It has not begun, and never will.
+        """
+        start, items, number = chunk
+        if not queued:
+            for position, item in enumerate(items):
+                self._own(start + position, item)
+        if not attempt.abandon():
+            return False
+        if not queued:
+            self._engine.adrift.add(attempt)
+        attempt.end()
+        for position, item in enumerate(items):
+            if self.verb is None:
+                own = self.attempt((start + position, [item], number))
+                error = timed_out(own, self._terms)
+                self._failed(start + position, item, number, error, started=True)
+            else:
+                self._cancel(start + position, number, started=not queued)
+        return True
+
+    def ended_late(self, attempt: Attempt, end: ChunkEnd) -> None:
+        """Deal with an abandoned chunk that has ended after all. Any thread."""
+        late = self.scope.late
+        start, items, number = end.chunk
+        for position, value in enumerate(end.values):
+            outcome = end.special.get(position) or Outcome(value, None, {}, 0.0, 0.0)
+            if late is not None and outcome.error is None:
+                own = self.attempt((start + position, [items[position]], number))
+                own.member, own.outcome = self._adrift[start + position], outcome
+                late.ended_soon(own)
+        self.scope.inbox.put(LateFinish(attempt, None))

@@ -322,6 +322,12 @@ class Mapper:
         if self._lanes:
             self._timers.add(monotonic() + pause, Mapper._drop, pause)
 
+    def abandon_chunk(self, lane: Lane, attempt: Attempt, chunk: Chunk, queued: bool) -> None:
+        """Give up on a chunk that has had its time or its grace; `queued`: it has not begun."""
+        if self.items.abandon_chunk(attempt, chunk, queued):
+            self._lanes.discard(lane)
+            self.supply.leave()
+
     def abandon(self, lane: ThreadLane, attempt: Attempt, item: Any) -> None:
         """Give up on a body that has had its time or its grace."""
         if self.items.abandon(attempt, item):

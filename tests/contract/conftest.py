@@ -3,35 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from contract_tools import Gate, Journal, Recorder, warm_up
+from contract_tools import Gate, Journal, Pool, Recorder, warm_up
 from late_scene import Scene
 
 _PROCESS = pytest.param("process", marks=pytest.mark.xdist_group("process"))
 
 
-@pytest.fixture(params=["inline", "thread", _PROCESS])
-def pool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the name of each built-in pool."""
-    if request.param == "process":
-        warm_up(tmp_path)
-    return request.param
+def _as_named(kind: str, directory: Path) -> Iterator[Pool]:
+    """Return a pool as a step names it; "foreign" is a `ThreadPoolExecutor`, large enough."""
+    if kind == "foreign":
+        with ThreadPoolExecutor(32) as executor:
+            yield executor
+    else:
+        if kind == "process":
+            warm_up(directory)
+        yield kind
 
 
-@pytest.fixture(params=["thread", _PROCESS])
-def worker_pool(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the name of each built-in pool that has workers: for groups and timeouts."""
-    if request.param == "process":
-        warm_up(tmp_path)
-    return request.param
+@pytest.fixture(params=["inline", "thread", _PROCESS, "foreign"])
+def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
+    """Return each kind of pool."""
+    yield from _as_named(request.param, tmp_path)
 
 
-@pytest.fixture(params=["inline", "thread"])
-def sharing_pool(request: pytest.FixtureRequest) -> str:
-    """Return the name of each built-in pool whose bodies share objects with the caller."""
-    return request.param
+@pytest.fixture(params=["thread", _PROCESS, "foreign"])
+def worker_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
+    """Return each kind of pool that has workers: for groups and timeouts."""
+    yield from _as_named(request.param, tmp_path)
+
+
+@pytest.fixture(params=["inline", "thread", "foreign"])
+def sharing_pool(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pool]:
+    """Return each kind of pool whose bodies share objects with the caller."""
+    yield from _as_named(request.param, tmp_path)
+
+
+@pytest.fixture(params=["thread", "foreign"])
+def abandoning_pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
+    """Return each kind of pool whose bodies are abandoned when they do not stop."""
+    if request.param == "foreign":
+        executor = ThreadPoolExecutor(32)
+        yield executor
+        executor.shutdown(wait=False)  # the gates that its bodies wait at may still be shut
+    else:
+        yield request.param
 
 
 @pytest.fixture
@@ -67,6 +86,6 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def scene(gates: Callable[[str], Gate], journal: Journal) -> Scene:
+def scene(abandoning_pool: Pool, gates: Callable[[str], Gate], journal: Journal) -> Scene:
     """Return a step that can finish late, and what was undone of it."""
-    return Scene(gates, journal)
+    return Scene(abandoning_pool, gates, journal)

@@ -6,10 +6,14 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 from syncflow import Context, Event, Flow, Hooks, Step
+
+#: A pool as a step names it: one of ours by its name, or an executor.
+Pool = str | Executor
 
 #: Seconds after which a wait for an event has failed.
 PATIENCE = 20.0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-from contract_tools import Gate, Journal, do_nothing
+from contract_tools import Gate, Journal, Pool, do_nothing
 
 from syncflow import Context, Flow, Step
+from syncflow.run.jobs import Attempt
 
 #: Seconds after which an attempt is abandoned.
 SHORT = 0.1
@@ -20,7 +22,8 @@ UNDONE = "slow mark 1 value 1"
 class Scene:
     """A step `slow` whose first attempt hangs at a gate, and what was undone of it."""
 
-    def __init__(self, gates: Callable[[str], Gate], journal: Journal) -> None:
+    def __init__(self, pool: Pool, gates: Callable[[str], Gate], journal: Journal) -> None:
+        self.pool = pool
         self.release = gates("release")
         self.undone = gates("undone")
         self.journal = journal
@@ -45,7 +48,7 @@ class Scene:
 
     def step(self, **options: Any) -> Step:
         """Return the step."""
-        known = {"timeout": SHORT, "compensate": self.undo}
+        known = {"timeout": SHORT, "compensate": self.undo, "pool": self.pool}
         return Step("slow", self.body, **(known | options))
 
     def tolerated(self, hooks: Any = (), **options: Any) -> Flow:
@@ -60,6 +63,11 @@ class Scene:
 
     @property
     def body_runs(self) -> bool:
-        """Whether the thread of the first attempt is there: abandoned, it ends with it."""
+        """Whether the thread of the first attempt still has to do with it, or with undoing it."""
         assert self.body_thread is not None
-        return self.body_thread.is_alive()
+        if not self.body_thread.is_alive():
+            return False
+        frame = sys._current_frames().get(self.body_thread.ident or 0)
+        while frame is not None and frame.f_code is not Attempt.run.__code__:
+            frame = frame.f_back
+        return frame is not None

@@ -12,6 +12,7 @@ import pytest
 from contract_tools import (
     BodyError,
     Gate,
+    Pool,
     Recorder,
     UnpicklableError,
     do_nothing,
@@ -61,12 +62,12 @@ BODIES: dict[str, Callable[[Context], int]] = {
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_any_callable_is_a_body(pool: str, kind: str) -> None:
+def test_any_callable_is_a_body(pool: Pool, kind: str) -> None:
     """Functions, lambdas, closures, partials, methods and callable objects run everywhere."""
     assert 42 == Flow("flow").step("a", BODIES[kind], pool=pool).run(21)["a"].value
 
 
-def test_a_function_of_a_module_is_a_body(pool: str) -> None:
+def test_a_function_of_a_module_is_a_body(pool: Pool) -> None:
     """What can be imported elsewhere needs no more."""
     assert "given" == Flow("flow").step("a", return_input, pool=pool).run("given")["a"].value
 
@@ -85,29 +86,29 @@ def failing(times: int) -> Callable[[Context], int]:
     return body
 
 
-def run_one(body: Callable[[Context], Any], pool: str, **options: Any) -> StepResult:
+def run_one(body: Callable[[Context], Any], pool: Pool, **options: Any) -> StepResult:
     """Return the result of a flow's only step."""
     return Flow("flow").step("a", body, pool=pool, **options).run()["a"]
 
 
-def test_without_retries_there_is_one_attempt(pool: str) -> None:
+def test_without_retries_there_is_one_attempt(pool: Pool) -> None:
     """The default is no retry."""
     result = run_one(failing(1), pool)
     assert ("failed", 1) == (result.status, result.attempts)
 
 
-def test_retries_are_further_attempts(pool: str) -> None:
+def test_retries_are_further_attempts(pool: Pool) -> None:
     """`retries=n` allows n more attempts after the first."""
     result = run_one(failing(9), pool, retries=3)
     assert ("failed", 4) == (result.status, result.attempts)
 
 
-def test_the_error_is_that_of_the_last_attempt(pool: str) -> None:
+def test_the_error_is_that_of_the_last_attempt(pool: Pool) -> None:
     """Earlier errors are not kept."""
     assert "attempt 3" == str(run_one(failing(9), pool, retries=2).error)
 
 
-def test_a_success_ends_the_attempts(pool: str) -> None:
+def test_a_success_ends_the_attempts(pool: Pool) -> None:
     """A retry that succeeds makes the step complete, with no error on record."""
     result = run_one(failing(1), pool, retries=3)
     assert ("completed", 2, 2, None) == (
@@ -115,7 +116,7 @@ def test_a_success_ends_the_attempts(pool: str) -> None:
     )  # fmt: skip
 
 
-def test_each_member_has_its_own_retries(worker_pool: str) -> None:
+def test_each_member_has_its_own_retries(worker_pool: Pool) -> None:
     """Members of a group are tried independently."""
     steps = [Step(f"s{times}", failing(times), retries=times) for times in range(3)]
     result = Flow("flow").parallel("g", steps, pool=worker_pool).run()
@@ -149,13 +150,13 @@ def raise_value_error(ctx: Context) -> None:
 
 
 @pytest.mark.parametrize(("retry_on", "retried"), RETRY_ON)
-def test_retry_on_decides_what_is_retried(pool: str, retry_on: Any, retried: bool) -> None:
+def test_retry_on_decides_what_is_retried(pool: Pool, retry_on: Any, retried: bool) -> None:
     """A class, a tuple of classes or a predicate accepts an error, or does not."""
     expected = 3 if retried else 1
     assert expected == run_one(raise_value_error, pool, retries=2, retry_on=retry_on).attempts
 
 
-def test_a_predicate_need_not_be_picklable(pool: str) -> None:
+def test_a_predicate_need_not_be_picklable(pool: Pool) -> None:
     """The predicate stays with the caller: it sees the error itself, in the caller's thread."""
     seen: list[tuple[type, threading.Thread]] = []
 
@@ -167,7 +168,7 @@ def test_a_predicate_need_not_be_picklable(pool: str) -> None:
     assert [(ValueError, threading.current_thread())] == seen
 
 
-def test_a_predicate_that_raises_ends_the_attempts(pool: str) -> None:
+def test_a_predicate_that_raises_ends_the_attempts(pool: Pool) -> None:
     """The step fails with its own error, whose note tells of the predicate."""
 
     def predicate(error: BaseException) -> bool:
@@ -206,7 +207,7 @@ BACKOFFS = [
 ]
 
 
-def delays(recorder: Recorder, pool: str, **options: Any) -> list[float]:
+def delays(recorder: Recorder, pool: Pool, **options: Any) -> list[float]:
     """Return the delays, in `UNIT`, that were announced for three retries."""
     flow = Flow("flow", hooks=[recorder])
     flow.step("a", fail, pool=pool, retries=3, retry_delay=UNIT, **options).run()
@@ -215,26 +216,26 @@ def delays(recorder: Recorder, pool: str, **options: Any) -> list[float]:
 
 @pytest.mark.parametrize(("options", "expected"), BACKOFFS)
 def test_delays_follow_the_backoff(
-    recorder: Recorder, pool: str, options: dict[str, Any], expected: list[float]
+    recorder: Recorder, pool: Pool, options: dict[str, Any], expected: list[float]
 ) -> None:
     """Fixed d, linear d*k, exponential d*2**(k-1), capped by `max_retry_delay`."""
     assert pytest.approx(expected) == delays(recorder, pool, **options)
 
 
-def test_jitter_draws_from_zero_to_the_delay(recorder: Recorder, pool: str) -> None:
+def test_jitter_draws_from_zero_to_the_delay(recorder: Recorder, pool: Pool) -> None:
     """Full jitter: no delay is longer than without, and they are not all alike."""
     drawn = delays(recorder, pool, jitter=True, backoff="exponential")
     assert all(0 <= delay <= most for delay, most in zip(drawn, [1, 2, 4], strict=True))
     assert [1, 2, 4] != drawn
 
 
-def test_the_backoff_of_a_step_is_what_it_waited(pool: str) -> None:
+def test_the_backoff_of_a_step_is_what_it_waited(pool: Pool) -> None:
     """`backoff` adds up the waits between attempts, and `duration` includes it."""
     result = run_one(failing(2), pool, retries=2, retry_delay=timedelta(milliseconds=10))
     assert 0.02 <= result.backoff <= result.duration
 
 
-def test_there_is_no_delay_without_a_retry(pool: str) -> None:
+def test_there_is_no_delay_without_a_retry(pool: Pool) -> None:
     """Neither a success nor the last failure is followed by a delay."""
     flow = Flow("flow").step("good", do_nothing, pool=pool, retries=1, retry_delay=1000)
     result = flow.step("bad", fail, pool=pool, retry_delay=1000).run()
@@ -254,7 +255,7 @@ def retry_beside_another(gates: Callable[[str], Gate]) -> list[Step]:
     return [*steps, Step("other", lambda ctx: other_ran.open())]
 
 
-def test_a_waiting_retry_holds_no_slot(worker_pool: str, gates: Callable[[str], Gate]) -> None:
+def test_a_waiting_retry_holds_no_slot(worker_pool: Pool, gates: Callable[[str], Gate]) -> None:
     """With room for one member at a time, the next one runs while the first waits."""
     flow = Flow("flow").parallel(
         "g", retry_beside_another(gates), pool=worker_pool, max_concurrency=1

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from contract_tools import PATIENCE, BodyError, do_nothing, fail
+from contract_tools import PATIENCE, BodyError, Pool, do_nothing, fail
 
 from syncflow import Context, Flow, ProcessPool, Step, StepTimeoutError
 
@@ -92,7 +92,7 @@ AWKWARD: dict[str, tuple[Callable[[Context], Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(("body", "options"), AWKWARD.values(), ids=AWKWARD)
 def test_an_error_that_resists_is_compensated(
-    pool: str, body: Callable[[Context], Any], options: dict[str, Any]
+    pool: Pool, body: Callable[[Context], Any], options: dict[str, Any]
 ) -> None:
     """The run returns a result, and what had completed is undone."""
     undone: list[str] = []

@@ -8,14 +8,14 @@ from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail
+from contract_tools import BodyError, Gate, Journal, Pool, When, do_nothing, fail
 
 from syncflow import Context, Flow, Step, StepInterrupt, current_context
 
 VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="default")
 
 
-def value_of(body: Callable[[Context], Any], pool: str, **run: Any) -> Any:
+def value_of(body: Callable[[Context], Any], pool: Pool, **run: Any) -> Any:
     """Return what a body returns on a pool."""
     flow = Flow("flow").step("a", body, pool=pool)
     return flow.run(**run).raise_for_status()["a"].value
@@ -24,13 +24,13 @@ def value_of(body: Callable[[Context], Any], pool: str, **run: Any) -> Any:
 # --- where am I ------------------------------------------------------------------------------
 
 
-def test_the_context_tells_where_it_is(pool: str) -> None:
+def test_the_context_tells_where_it_is(pool: Pool) -> None:
     """Flow, step, run and attempt are those of the body."""
     body = lambda ctx: (ctx.flow_name, ctx.step_name, ctx.run_id, ctx.attempt)  # noqa: E731
     assert ("flow", "a", "run-1", 1) == value_of(body, pool, run_id="run-1")
 
 
-def test_attempts_count_from_one(pool: str, journal: Journal) -> None:
+def test_attempts_count_from_one(pool: Pool, journal: Journal) -> None:
     """Each attempt sees its own number."""
 
     def body(ctx: Context) -> None:
@@ -41,13 +41,13 @@ def test_attempts_count_from_one(pool: str, journal: Journal) -> None:
     assert ["1", "2", "3"] == journal.lines
 
 
-def test_the_idempotency_key_names_run_and_step(pool: str) -> None:
+def test_the_idempotency_key_names_run_and_step(pool: Pool) -> None:
     """It is `<run_id>:<step_name>`."""
     assert "run-1:a" == value_of(lambda ctx: ctx.idempotency_key, pool, run_id="run-1")
 
 
 def test_the_idempotency_key_is_that_of_every_attempt_and_compensation(
-    pool: str, journal: Journal
+    pool: Pool, journal: Journal
 ) -> None:
     """Retries and the compensation of a step share its key."""
 
@@ -65,7 +65,7 @@ def test_the_idempotency_key_is_that_of_every_attempt_and_compensation(
     assert ["run-1:a"] * 3 == journal.lines
 
 
-def test_there_is_no_error_outside_a_compensation(pool: str) -> None:
+def test_there_is_no_error_outside_a_compensation(pool: Pool) -> None:
     """`ctx.error` is None in a step."""
     assert value_of(lambda ctx: ctx.error, pool) is None
 
@@ -73,37 +73,37 @@ def test_there_is_no_error_outside_a_compensation(pool: str) -> None:
 # --- earlier steps ---------------------------------------------------------------------------
 
 
-def after(body: Callable[[Context], Any], pool: str) -> Any:
+def after(body: Callable[[Context], Any], pool: Pool) -> Any:
     """Return what a body returns after `good` has returned 1 and `bad` has failed."""
     flow = Flow("flow").parallel("g", [Step("good", lambda ctx: 1), Step("bad", fail)])
     return flow.step("a", body, pool=pool).run()["a"]
 
 
-def test_value_is_what_an_earlier_step_returned(pool: str) -> None:
+def test_value_is_what_an_earlier_step_returned(pool: Pool) -> None:
     """`ctx.value` finds the value of a completed step."""
     assert 1 == after(lambda ctx: ctx.value("good"), pool).value
 
 
 @pytest.mark.parametrize("name", ["bad", "missing", "a", "g"])
-def test_value_of_what_has_not_completed_raises(pool: str, name: str) -> None:
+def test_value_of_what_has_not_completed_raises(pool: Pool, name: str) -> None:
     """A failed step, an unknown one, the step itself and a group have no value."""
     assert KeyError is type(after(lambda ctx: ctx.value(name), pool).error)
 
 
 @pytest.mark.parametrize("default", [None, 5])
-def test_value_of_what_has_not_completed_may_have_a_default(pool: str, default: Any) -> None:
+def test_value_of_what_has_not_completed_may_have_a_default(pool: Pool, default: Any) -> None:
     """The default is returned instead; None is one."""
     assert default is after(lambda ctx: ctx.value("bad", default), pool).value
 
 
-def test_value_none_is_a_value(pool: str) -> None:
+def test_value_none_is_a_value(pool: Pool) -> None:
     """A step that returned None has completed with a value."""
     flow = Flow("flow").step("none", do_nothing)
     flow.step("a", lambda ctx: ctx.value("none", "default"), pool=pool)
     assert flow.run()["a"].value is None
 
 
-def test_results_are_those_of_settled_earlier_steps(pool: str) -> None:
+def test_results_are_those_of_settled_earlier_steps(pool: Pool) -> None:
     """`ctx.results` has the failed ones, too, and not the step itself."""
 
     def body(ctx: Context) -> dict[str, tuple[Any, ...]]:
@@ -113,7 +113,7 @@ def test_results_are_those_of_settled_earlier_steps(pool: str) -> None:
     assert expected == after(body, pool).value
 
 
-def test_results_of_siblings_are_not_seen(worker_pool: str) -> None:
+def test_results_of_siblings_are_not_seen(worker_pool: Pool) -> None:
     """Members of one group do not see each other's results."""
     names = lambda ctx: list(ctx.results)  # noqa: E731
     steps = [Step("a", do_nothing), Step("b", names)]
@@ -121,7 +121,7 @@ def test_results_of_siblings_are_not_seen(worker_pool: str) -> None:
     assert [] == flow.run()["b"].value
 
 
-def test_results_are_read_only(pool: str) -> None:
+def test_results_are_read_only(pool: Pool) -> None:
     """A body cannot change the record."""
 
     def body(ctx: Context) -> tuple[bool, bool]:
@@ -130,7 +130,7 @@ def test_results_are_read_only(pool: str) -> None:
     assert (True, False) == after(body, pool).value
 
 
-def test_results_raise_for_what_is_not_there(pool: str) -> None:
+def test_results_raise_for_what_is_not_there(pool: Pool) -> None:
     """`ctx.results[name]` of an unsettled step is a `KeyError`."""
     assert KeyError is type(after(lambda ctx: ctx.results["a"], pool).error)
 
@@ -138,7 +138,7 @@ def test_results_raise_for_what_is_not_there(pool: str) -> None:
 # --- time ------------------------------------------------------------------------------------
 
 
-def test_without_a_deadline_nothing_remains(pool: str) -> None:
+def test_without_a_deadline_nothing_remains(pool: Pool) -> None:
     """`ctx.remaining` is None when nothing limits the attempt."""
     assert value_of(lambda ctx: ctx.remaining, pool) is None
 
@@ -151,7 +151,7 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("nearest", LIMITS)
-def test_remaining_is_the_nearest_deadline(worker_pool: str, nearest: str) -> None:
+def test_remaining_is_the_nearest_deadline(worker_pool: Pool, nearest: str) -> None:
     """Of the attempt's, the group's and the run's time, the shortest counts."""
     attempt, group, run = LIMITS[nearest]
     step = Step("a", lambda ctx: ctx.remaining, timeout=attempt)
@@ -159,12 +159,12 @@ def test_remaining_is_the_nearest_deadline(worker_pool: str, nearest: str) -> No
     assert 5 < flow.run(timeout=run)["a"].value <= 10
 
 
-def test_the_runs_deadline_reaches_every_pool(pool: str) -> None:
+def test_the_runs_deadline_reaches_every_pool(pool: Pool) -> None:
     """`run(timeout=)` alone limits `ctx.remaining`, too."""
     assert 5 < value_of(lambda ctx: ctx.remaining, pool, timeout=10) <= 10
 
 
-def test_nobody_is_cancelled_without_a_reason(pool: str) -> None:
+def test_nobody_is_cancelled_without_a_reason(pool: Pool) -> None:
     """A body that nobody stops is told so, and sleeps undisturbed."""
 
     def body(ctx: Context) -> bool:
@@ -200,7 +200,7 @@ def overdue(kind: str) -> Callable[[Context], None]:
 
 @pytest.mark.parametrize("kind", ["sleep", "raise_if_cancelled"])
 def test_a_body_whose_time_is_up_is_interrupted(
-    worker_pool: str, kind: str, journal: Journal
+    worker_pool: Pool, kind: str, journal: Journal
 ) -> None:
     """Both calls raise `StepInterrupt`; the body is cancelled and nothing remains."""
     flow = Flow("flow").step("a", overdue(kind), pool=worker_pool, timeout=0.05)
@@ -216,12 +216,12 @@ def find_step_name() -> str:
     return current_context().step_name
 
 
-def test_current_context_is_that_of_the_body(pool: str) -> None:
+def test_current_context_is_that_of_the_body(pool: Pool) -> None:
     """Code called by a body finds the body's own context."""
     assert (True, "a") == value_of(lambda ctx: (current_context() is ctx, find_step_name()), pool)
 
 
-def test_current_context_of_a_compensation(pool: str, journal: Journal) -> None:
+def test_current_context_of_a_compensation(pool: Pool, journal: Journal) -> None:
     """Code called by a compensation finds its context, under the step's name."""
 
     def undo(ctx: Context) -> None:
@@ -241,7 +241,7 @@ def test_outside_a_step_there_is_no_context() -> None:
         current_context()
 
 
-def test_a_nested_run_gives_the_outer_context_back(sharing_pool: str) -> None:
+def test_a_nested_run_gives_the_outer_context_back(sharing_pool: Pool) -> None:
     """After a body has run another flow, its own context is the current one again."""
 
     def body(ctx: Context) -> tuple[str, str]:
@@ -251,7 +251,7 @@ def test_a_nested_run_gives_the_outer_context_back(sharing_pool: str) -> None:
     assert ("in", "a") == value_of(body, sharing_pool)
 
 
-def test_a_plain_thread_of_a_body_has_no_context(sharing_pool: str) -> None:
+def test_a_plain_thread_of_a_body_has_no_context(sharing_pool: Pool) -> None:
     """What a body starts by itself runs outside of any step, unless it copies its context."""
     seen = []
 
@@ -270,7 +270,7 @@ def test_a_plain_thread_of_a_body_has_no_context(sharing_pool: str) -> None:
     assert ["nothing"] == seen
 
 
-def test_context_variables_of_the_caller_are_visible(sharing_pool: str) -> None:
+def test_context_variables_of_the_caller_are_visible(sharing_pool: Pool) -> None:
     """A thread step sees the context variables of the thread that called `run`."""
     token = VARIABLE.set("of the caller")
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from contract_tools import BodyError, UnpicklableError, do_nothing, return_pid
+from contract_tools import BodyError, Pool, UnpicklableError, do_nothing, return_pid
 
 from syncflow import (
     BodyExitError,
@@ -32,7 +32,7 @@ def raising(make: Callable[[], BaseException]) -> Callable[[Context], None]:
     return body
 
 
-def run_one(body: Callable[[Context], Any], pool: str, **options: Any) -> StepResult:
+def run_one(body: Callable[[Context], Any], pool: Pool, **options: Any) -> StepResult:
     """Return the result of a flow's only step."""
     return Flow("flow").step("a", body, pool=pool, **options).run()["a"]
 
@@ -40,7 +40,7 @@ def run_one(body: Callable[[Context], Any], pool: str, **options: Any) -> StepRe
 # --- the error -------------------------------------------------------------------------------
 
 
-def test_the_very_error_is_on_record(sharing_pool: str) -> None:
+def test_the_very_error_is_on_record(sharing_pool: Pool) -> None:
     """An error that crosses no process is the same object in the results of step and flow."""
     error = BodyError("message")
     result = Flow("flow").step("a", raising(lambda: error), pool=sharing_pool).run()
@@ -55,13 +55,13 @@ def test_the_very_error_of_a_fail_fast_member_is_on_record() -> None:
     assert error is Flow("flow").parallel("g", steps, fail_fast=True).run().error
 
 
-def test_type_and_message_survive(pool: str) -> None:
+def test_type_and_message_survive(pool: Pool) -> None:
     """An error keeps its type and message everywhere."""
     error = run_one(raising(lambda: BodyError("message", 5)), pool).error
     assert (BodyError, ("message", 5)) == (type(error), error.args)
 
 
-def test_notes_survive(pool: str) -> None:
+def test_notes_survive(pool: Pool) -> None:
     """Notes that the body added come before the one that tells where it happened."""
 
     def body(ctx: Context) -> None:
@@ -72,7 +72,7 @@ def test_notes_survive(pool: str) -> None:
     assert "of the body" == run_one(body, pool).error.__notes__[0]
 
 
-def test_the_chain_of_causes_survives(pool: str) -> None:
+def test_the_chain_of_causes_survives(pool: Pool) -> None:
     """`raise ... from ...` can be followed to its end."""
 
     def body(ctx: Context) -> None:
@@ -90,7 +90,7 @@ def test_the_chain_of_causes_survives(pool: str) -> None:
     assert expected == [(type(link), link.args) for link in chain]
 
 
-def test_the_context_of_an_error_survives(pool: str) -> None:
+def test_the_context_of_an_error_survives(pool: Pool) -> None:
     """An error raised while another was handled keeps that one."""
 
     def body(ctx: Context) -> None:
@@ -108,19 +108,19 @@ def fail_in_some_function(ctx: Context) -> None:
     raise BodyError("deep down")
 
 
-def test_the_traceback_shows_where_it_was_raised(pool: str) -> None:
+def test_the_traceback_shows_where_it_was_raised(pool: Pool) -> None:
     """The printed error names the function that raised, also one that ran elsewhere."""
     error = run_one(lambda ctx: fail_in_some_function(ctx), pool).error  # noqa: PLW0108
     assert "in fail_in_some_function" in "".join(traceback.format_exception(error))
 
 
-def test_a_note_tells_where_it_happened(pool: str) -> None:
+def test_a_note_tells_where_it_happened(pool: Pool) -> None:
     """The note names step, flow and attempt."""
     error = Flow("y").step("x", raising(BodyError), pool=pool, retries=3, retry_on=()).run().error
     assert "step 'x' of flow 'y', attempt 1 of 4" in error.__notes__
 
 
-def test_the_note_counts_attempts(pool: str) -> None:
+def test_the_note_counts_attempts(pool: Pool) -> None:
     """The error of the second attempt says that it is."""
 
     def body(ctx: Context) -> None:
@@ -130,20 +130,20 @@ def test_the_note_counts_attempts(pool: str) -> None:
     assert "step 'a' of flow 'flow', attempt 2 of 4" in error.__notes__
 
 
-def test_an_error_group_survives(pool: str) -> None:
+def test_an_error_group_survives(pool: Pool) -> None:
     """A body may raise an `ExceptionGroup`."""
     error = run_one(raising(lambda: ExceptionGroup("all", [ValueError("x"), KeyError("y")])), pool)
     assert [("x",), ("y",)] == [inner.args for inner in error.error.exceptions]
 
 
-def test_an_error_that_is_returned_is_a_value(pool: str) -> None:
+def test_an_error_that_is_returned_is_a_value(pool: Pool) -> None:
     """Only what is raised is a failure."""
     result = run_one(lambda ctx: BodyError("returned"), pool)
     assert ("completed", BodyError, None) == (result.status, type(result.value), result.error)
 
 
 @pytest.mark.parametrize("error", [StopIteration, RecursionError, MemoryError, StopAsyncIteration])
-def test_peculiar_exceptions_are_failures_like_any_other(pool: str, error: type) -> None:
+def test_peculiar_exceptions_are_failures_like_any_other(pool: Pool, error: type) -> None:
     """They keep their type and are retried as others are."""
     result = run_one(raising(error), pool, retries=1)
     assert ("failed", error, 2) == (result.status, type(result.error), result.attempts)
@@ -154,7 +154,7 @@ def recurse(ctx: Context) -> None:
     recurse(ctx)
 
 
-def test_endless_recursion_fails_the_step(pool: str) -> None:
+def test_endless_recursion_fails_the_step(pool: Pool) -> None:
     """A real `RecursionError` is on record, and the run goes on."""
     result = Flow("flow").step("a", recurse, pool=pool).run()
     assert RecursionError is type(result.error)
@@ -171,14 +171,14 @@ EXITS: list[tuple[type[BaseException], tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("kind", "args"), EXITS)
-def test_a_body_that_exits_has_failed(pool: str, kind: Any, args: tuple[Any, ...]) -> None:
+def test_a_body_that_exits_has_failed(pool: Pool, kind: Any, args: tuple[Any, ...]) -> None:
     """The error is a `BodyExitError` whose cause is what was raised."""
     result = run_one(raising(lambda: kind(*args)), pool)
     assert ("failed", BodyExitError) == (result.status, type(result.error))
     assert (kind, args) == (type(result.error.__cause__), result.error.__cause__.args)
 
 
-def test_a_keyboard_interrupt_on_a_worker_is_a_failure(worker_pool: str) -> None:
+def test_a_keyboard_interrupt_on_a_worker_is_a_failure(worker_pool: Pool) -> None:
     """Raised by a body on a worker, it is no Ctrl-C: `run` returns."""
     result = run_one(raising(KeyboardInterrupt), worker_pool)
     assert (BodyExitError, KeyboardInterrupt) == (
@@ -187,7 +187,7 @@ def test_a_keyboard_interrupt_on_a_worker_is_a_failure(worker_pool: str) -> None
 
 
 @pytest.mark.parametrize("exit_with", [SystemExit, KeyboardInterrupt, GeneratorExit])
-def test_an_exit_does_not_end_the_worker(worker_pool: str, exit_with: type[BaseException]) -> None:
+def test_an_exit_does_not_end_the_worker(worker_pool: Pool, exit_with: type[BaseException]) -> None:
     """The next step runs on the same worker."""
     steps = [Step("a", raising(exit_with)), Step("b", do_nothing)]
     flow = Flow("flow").parallel("g", steps, pool=worker_pool)
@@ -208,14 +208,14 @@ def test_an_exit_does_not_end_the_process(exit_with: type[BaseException]) -> Non
 @pytest.mark.parametrize(
     "retry_on", [Exception, BodyExitError, lambda error: True, (ValueError, GeneratorExit)]
 )
-def test_an_exit_is_not_retried(pool: str, retry_on: Any) -> None:
+def test_an_exit_is_not_retried(pool: Pool, retry_on: Any) -> None:
     """Only naming the very type that was raised makes it one to retry."""
     result = run_one(raising(SystemExit), pool, retries=2, retry_on=retry_on)
     assert 1 == result.attempts
 
 
 @pytest.mark.parametrize("retry_on", [SystemExit, (ValueError, SystemExit)])
-def test_an_exit_is_retried_when_named(pool: str, retry_on: Any) -> None:
+def test_an_exit_is_retried_when_named(pool: Pool, retry_on: Any) -> None:
     """`retry_on=SystemExit` retries it."""
     result = run_one(raising(SystemExit), pool, retries=2, retry_on=retry_on)
     assert 3 == result.attempts

@@ -11,6 +11,7 @@ from contract_tools import (
     BodyError,
     Gate,
     Journal,
+    Pool,
     When,
     do_nothing,
     fail,
@@ -92,7 +93,7 @@ def test_a_reason_is_text(token: CancelToken, reason: Any) -> None:
 
 
 def test_cancelled_before_the_start_nothing_runs(
-    pool: str, token: CancelToken, journal: Journal
+    pool: Pool, token: CancelToken, journal: Journal
 ) -> None:
     """All steps are skipped."""
     token.cancel("not today")
@@ -103,7 +104,7 @@ def test_cancelled_before_the_start_nothing_runs(
     )  # fmt: skip
 
 
-def test_cancelled_after_the_end_nothing_changes(pool: str, token: CancelToken) -> None:
+def test_cancelled_after_the_end_nothing_changes(pool: Pool, token: CancelToken) -> None:
     """The result stays as it is."""
     result = Flow("flow").step("a", do_nothing, pool=pool).run(cancel=token)
     token.cancel("too late")
@@ -116,7 +117,7 @@ def test_cancelled_after_the_last_node_nothing_changes(token: CancelToken) -> No
     assert "completed" == flow.run(cancel=token).status
 
 
-def test_cancelled_by_a_hook_later_nodes_are_skipped(pool: str, token: CancelToken) -> None:
+def test_cancelled_by_a_hook_later_nodes_are_skipped(pool: Pool, token: CancelToken) -> None:
     """The step that had completed is undone."""
     undone = []
     flow = Flow("flow", hooks=[When("on_step_complete", token.cancel)])
@@ -127,7 +128,7 @@ def test_cancelled_by_a_hook_later_nodes_are_skipped(pool: str, token: CancelTok
     )  # fmt: skip
 
 
-def test_cancelled_by_its_own_step(sharing_pool: str, token: CancelToken) -> None:
+def test_cancelled_by_its_own_step(sharing_pool: Pool, token: CancelToken) -> None:
     """A body may cancel the run that it is part of."""
 
     def body(ctx: Context) -> None:
@@ -141,7 +142,7 @@ def test_cancelled_by_its_own_step(sharing_pool: str, token: CancelToken) -> Non
 
 
 def test_cancelled_while_the_last_node_runs_the_flow_is_cancelled(
-    sharing_pool: str, token: CancelToken
+    sharing_pool: Pool, token: CancelToken
 ) -> None:
     """Although its step completes: it is undone."""
     undone = []
@@ -155,7 +156,7 @@ def test_cancelled_while_the_last_node_runs_the_flow_is_cancelled(
     assert ("cancelled", "completed", ["a"]) == (result.status, result["a"].status, undone)
 
 
-def test_cancelled_from_another_thread(pool: str, token: CancelToken, gate: Gate) -> None:
+def test_cancelled_from_another_thread(pool: Pool, token: CancelToken, gate: Gate) -> None:
     """A body in `ctx.sleep` stops at once, wherever it runs."""
     flow = Flow("flow").step("a", opening(gate, sleep_long), pool=pool).step("b", do_nothing)
     with Threaded(token, gate):
@@ -164,7 +165,7 @@ def test_cancelled_from_another_thread(pool: str, token: CancelToken, gate: Gate
     assert isinstance(result["a"].error, StepCancelledError)
 
 
-def test_cancelled_twice_while_running(worker_pool: str, token: CancelToken, gate: Gate) -> None:
+def test_cancelled_twice_while_running(worker_pool: Pool, token: CancelToken, gate: Gate) -> None:
     """The second time changes nothing."""
     again = When("on_step_cancel", lambda: token.cancel("second"))
     flow = Flow("flow", hooks=[again]).step("a", opening(gate, sleep_long), pool=worker_pool)
@@ -173,7 +174,7 @@ def test_cancelled_twice_while_running(worker_pool: str, token: CancelToken, gat
     assert ("cancelled", "first") == (result.status, result.error.reason)
 
 
-def test_cancelled_while_waiting_for_a_retry(pool: str, token: CancelToken) -> None:
+def test_cancelled_while_waiting_for_a_retry(pool: Pool, token: CancelToken) -> None:
     """The wait ends at once; the step keeps its last error, and no attempt follows."""
     flow = Flow("flow", hooks=[When("on_step_retry", token.cancel)])
     flow.step("a", fail, pool=pool, retries=3, retry_delay=1000)
@@ -183,7 +184,7 @@ def test_cancelled_while_waiting_for_a_retry(pool: str, token: CancelToken) -> N
     )  # fmt: skip
 
 
-def test_cancelled_in_a_group(worker_pool: str, token: CancelToken, gate: Gate) -> None:
+def test_cancelled_in_a_group(worker_pool: Pool, token: CancelToken, gate: Gate) -> None:
     """Who has completed has; who runs is stopped; who waits never starts."""
     steps = [Step("done", do_nothing), Step("runs", opening(gate, sleep_long))]
     steps += [Step("waits", do_nothing), Step("too", do_nothing)]
@@ -195,7 +196,7 @@ def test_cancelled_in_a_group(worker_pool: str, token: CancelToken, gate: Gate) 
     assert ("cancelled", "cancelled") == (result.status, result["g"].status)
 
 
-def test_cancelled_steps_are_not_retried(worker_pool: str, token: CancelToken, gate: Gate) -> None:
+def test_cancelled_steps_are_not_retried(worker_pool: Pool, token: CancelToken, gate: Gate) -> None:
     """Whatever `retry_on` says."""
     body = opening(gate, sleep_long)
     flow = Flow("flow").step("a", body, pool=worker_pool, retries=3, retry_on=BaseException)
@@ -226,20 +227,22 @@ def test_one_token_cancels_several_runs(token: CancelToken, gates: Callable[[str
 # --- bodies that do not stop -----------------------------------------------------------------
 
 
-def test_a_thread_that_does_not_stop_is_abandoned(token: CancelToken, gate: Gate) -> None:
+def test_a_thread_that_does_not_stop_is_abandoned(
+    abandoning_pool: Pool, token: CancelToken, gate: Gate
+) -> None:
     """After its grace; the flow does not wait for it any longer."""
 
     def deaf(ctx: Context) -> None:
         token.cancel("enough")
         gate.wait()
 
-    result = Flow("flow").step("a", deaf, pool="thread", grace=0.05).run(cancel=token)
+    result = Flow("flow").step("a", deaf, pool=abandoning_pool, grace=0.05).run(cancel=token)
     assert ("cancelled", ("a",), StepCancelledError) == (
         result["a"].status, result.abandoned, type(result["a"].error),
     )  # fmt: skip
 
 
-def test_a_thread_has_its_grace(token: CancelToken) -> None:
+def test_a_thread_has_its_grace(abandoning_pool: Pool, token: CancelToken) -> None:
     """A body that ends within it is not abandoned."""
 
     def body(ctx: Context) -> str:
@@ -247,7 +250,7 @@ def test_a_thread_has_its_grace(token: CancelToken) -> None:
         wait_until(lambda: ctx.cancelled)
         return "done"
 
-    result = Flow("flow").step("a", body, pool="thread", grace=100).run(cancel=token)
+    result = Flow("flow").step("a", body, pool=abandoning_pool, grace=100).run(cancel=token)
     assert ("completed", "done", ()) == (
         result["a"].status, result["a"].value, result.abandoned,
     )  # fmt: skip
@@ -265,7 +268,7 @@ def test_a_process_that_does_not_stop_is_killed(token: CancelToken, gate: Gate) 
 
 
 def test_fail_fast_members_are_abandoned_once_the_run_is_cancelled(
-    token: CancelToken, gates: Callable[[str], Gate]
+    abandoning_pool: Pool, token: CancelToken, gates: Callable[[str], Gate]
 ) -> None:
     """A group that waits for a deaf thread waits no longer when the run is cancelled."""
     started, release = gates("started"), gates("release")
@@ -279,7 +282,8 @@ def test_fail_fast_members_are_abandoned_once_the_run_is_cancelled(
         raise BodyError
 
     flow = Flow("flow", hooks=[When("on_step_fail", token.cancel)])
-    flow.parallel("g", [Step("deaf", deaf, grace=0.05), Step("bad", fail_later)], fail_fast=True)
+    steps = [Step("deaf", deaf, grace=0.05), Step("bad", fail_later)]
+    flow.parallel("g", steps, fail_fast=True, pool=abandoning_pool)
     result = flow.run(cancel=token)
     assert (("deaf",), "cancelled") == (result.abandoned, result.status)
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from contract_tools import Gate, do_nothing, fail, return_input
+from contract_tools import Gate, Pool, do_nothing, fail, return_input
 
 from syncflow import Context, Flow, GroupFailedError, Step, ThreadPool
 
 # --- many runs -------------------------------------------------------------------------------
 
 
-def test_one_flow_run_by_ten_threads(pool: str) -> None:
+def test_one_flow_run_by_ten_threads(pool: Pool) -> None:
     """Runs of one flow at once are independent."""
 
     def keep(ctx: Context) -> None:
@@ -35,7 +35,7 @@ def test_one_flow_run_by_ten_threads(pool: str) -> None:
     assert [("completed", number, (number, f"run-{number}")) for number in range(10)] == found
 
 
-def nested(depth: int, pool: str | Executor) -> Flow:
+def nested(depth: int, pool: Pool) -> Flow:
     """Return a flow whose step runs a flow, and so on; the innermost returns its depth."""
 
     def body(ctx: Context) -> int:
@@ -46,7 +46,7 @@ def nested(depth: int, pool: str | Executor) -> Flow:
     return Flow(f"depth-{depth}").step("level", body, pool=pool)
 
 
-def test_steps_may_run_flows_ten_levels_deep(sharing_pool: str) -> None:
+def test_steps_may_run_flows_ten_levels_deep(sharing_pool: Pool) -> None:
     """A step that runs a flow cannot deadlock."""
     assert 10 == nested(10, sharing_pool).run()["level"].value
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import loky
 import pytest
+from foreign_tools import KINDS, make_executor
 
 from syncflow import (
     BodyExitError,
@@ -30,22 +29,10 @@ from syncflow import (
 pytestmark = pytest.mark.xdist_group("process")
 
 
-def make(kind: str) -> Executor:
-    """Return a new executor with two workers."""
-    if kind == "threads":
-        return ThreadPoolExecutor(2)
-    if kind == "processes":
-        return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn"))
-    return loky.ProcessPoolExecutor(2)
-
-
-KINDS = ["threads", "processes", "loky"]
-
-
 @pytest.fixture(params=KINDS, scope="module")
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """An executor whose workers have started; shared by the tests of this module."""
-    with make(request.param) as executor:
+    with make_executor(request.param) as executor:
         for future in [executor.submit(os.getpid) for _ in range(4)]:
             future.result()
         yield executor
@@ -100,7 +87,7 @@ def test_a_body_that_exits_is_a_failed_step(executor: Executor) -> None:
 def test_what_cannot_be_sent_fails_who_needs_it(tmp_path: Path) -> None:
     """A value that cannot be pickled matters where it is read; a function at once."""
     lock = threading.Lock()
-    with make("loky") as executor:
+    with make_executor("loky") as executor:
         flow = Flow("flow").step("before", lambda ctx: ctx.set("lock", lock))
         steps = [
             Step("reads", lambda ctx: ctx["lock"]),
@@ -112,6 +99,21 @@ def test_what_cannot_be_sent_fails_who_needs_it(tmp_path: Path) -> None:
     assert "the state value 'lock'" == result["reads"].error.what
     assert isinstance(result["function"].error, SerializationError)
     assert (1, 0) == (result["reads"].attempts, result["function"].attempts)
+
+
+def look_up(ctx: Context) -> tuple[Any, ...]:
+    """Look a result up, and one that is not there."""
+    return ctx.results["fine"].value, "none" in ctx.results, list(ctx.results)
+
+
+@pytest.mark.parametrize("kind", ["processes", "loky"])
+def test_a_result_that_cannot_be_sent_does_not_hide_the_others(kind: str) -> None:
+    """Results matter one by one, as they are looked at."""
+    flow = Flow("flow").step("lock", lambda ctx: threading.Lock())
+    flow.step("fine", lambda ctx: "fine")
+    with make_executor(kind) as executor:
+        result = flow.step("a", look_up, pool=executor).run()
+    assert ("fine", False, ["lock", "fine"]) == result["a"].value
 
 
 def wait_for(path: Path) -> None:
@@ -180,7 +182,7 @@ def test_a_queued_attempt_is_taken_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_executor_that_was_shut_down_fails_the_step(kind: str) -> None:
     """The error is `PoolClosedError`, and nothing was attempted."""
-    executor = make(kind)
+    executor = make_executor(kind)
     executor.submit(os.getpid).result()
     executor.shutdown()
     result = Flow("flow").step("a", fail, pool=executor, retries=3).run()
@@ -196,7 +198,7 @@ def die(ctx: Context) -> None:
 def test_a_broken_executor_fails_the_step() -> None:
     """The executor's own error is on record, and the flow is rolled back."""
     undone: list[str] = []
-    with make("processes") as executor:
+    with make_executor("processes") as executor:
         flow = Flow("flow").step("a", fail_not, compensate=lambda ctx: undone.append("a"))
         result = flow.step("b", die, pool=executor).run()
     assert "BrokenProcessPool" == type(result.error).__name__

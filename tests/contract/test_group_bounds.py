@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from contract_tools import Gate, Journal, do_nothing, return_pid
+from contract_tools import Gate, Journal, Pool, do_nothing, return_pid
 
 from syncflow import Context, Flow, FlowResult, Step, ThreadPool
 
@@ -25,7 +25,7 @@ def statuses(result: FlowResult) -> list[str]:
 # --- order and concurrency -------------------------------------------------------------------
 
 
-def test_members_start_in_declaration_order(worker_pool: str, journal: Journal) -> None:
+def test_members_start_in_declaration_order(worker_pool: Pool, journal: Journal) -> None:
     """One at a time, they run as they were declared."""
 
     def body(ctx: Context) -> None:

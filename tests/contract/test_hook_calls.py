@@ -14,6 +14,7 @@ from contract_tools import (
     HOOK_NAMES,
     BodyError,
     Gate,
+    Pool,
     Recorder,
     When,
     do_nothing,
@@ -40,7 +41,7 @@ def failing_twice(ctx: Context) -> None:
 # --- which, in which order -------------------------------------------------------------------
 
 
-def test_a_completed_run(pool: str, recorder: Recorder) -> None:
+def test_a_completed_run(pool: Pool, recorder: Recorder) -> None:
     """Start and end of the flow, and of each step in between."""
     flow = Flow("flow", hooks=[recorder]).step("a", do_nothing, pool=pool)
     flow.step("b", do_nothing, pool=pool).run()
@@ -54,7 +55,7 @@ def test_a_completed_run(pool: str, recorder: Recorder) -> None:
     ] == recorder.names()
 
 
-def test_a_failed_run(pool: str, recorder: Recorder) -> None:
+def test_a_failed_run(pool: Pool, recorder: Recorder) -> None:
     """`on_flow_fail` comes after the rollback."""
     flow = Flow("flow", hooks=[recorder])
     flow.step("a", do_nothing, pool=pool, compensate=Step("undo", do_nothing, pool=pool))
@@ -76,7 +77,7 @@ def test_a_failed_run(pool: str, recorder: Recorder) -> None:
     ] == recorder.names()
 
 
-def test_a_cancelled_run(pool: str, recorder: Recorder) -> None:
+def test_a_cancelled_run(pool: Pool, recorder: Recorder) -> None:
     """`on_flow_cancel` comes after the rollback; skipped steps have no hook."""
     token = CancelToken()
     canceller = When("on_step_start", token.cancel, step="b")
@@ -95,7 +96,7 @@ def test_a_cancelled_run(pool: str, recorder: Recorder) -> None:
     ] == recorder.names()
 
 
-def test_retries(pool: str, recorder: Recorder) -> None:
+def test_retries(pool: Pool, recorder: Recorder) -> None:
     """`on_step_start` fires once a step; later attempts are `on_step_retry`."""
     flow = Flow("flow", hooks=[recorder])
     flow.step("a", failing_once, pool=pool, retries=3, retry_delay=0.001).run()
@@ -108,7 +109,7 @@ def test_retries(pool: str, recorder: Recorder) -> None:
     ] == recorder.names()
 
 
-def test_retries_of_a_compensation(pool: str, recorder: Recorder) -> None:
+def test_retries_of_a_compensation(pool: Pool, recorder: Recorder) -> None:
     """`on_compensate` fires once a compensation."""
     flow = Flow("flow", hooks=[recorder])
     flow.step("a", do_nothing, compensate=Step("undo", failing_once, pool=pool, retries=1))
@@ -117,7 +118,7 @@ def test_retries_of_a_compensation(pool: str, recorder: Recorder) -> None:
     assert ["on_compensate a", "on_compensate_complete a"] == names
 
 
-def test_members_that_never_start(worker_pool: str, recorder: Recorder) -> None:
+def test_members_that_never_start(worker_pool: Pool, recorder: Recorder) -> None:
     """They are cancelled without having started."""
     flow = Flow("flow", hooks=[recorder])
     steps = [Step("bad", fail), Step("never", do_nothing)]
@@ -137,7 +138,7 @@ def test_an_input_that_is_not_valid(recorder: Recorder) -> None:
     assert ["on_flow_start", "on_flow_fail"] == recorder.names()
 
 
-def test_hooks_fire_while_a_group_runs(worker_pool: str, gate: Gate) -> None:
+def test_hooks_fire_while_a_group_runs(worker_pool: Pool, gate: Gate) -> None:
     """A member can wait for what a hook does when another one completes."""
 
     def wait(ctx: Context) -> None:
@@ -149,7 +150,7 @@ def test_hooks_fire_while_a_group_runs(worker_pool: str, gate: Gate) -> None:
     assert "completed" == flow.run().status
 
 
-def test_a_step_start_is_told_while_its_body_runs(worker_pool: str, gate: Gate) -> None:
+def test_a_step_start_is_told_while_its_body_runs(worker_pool: Pool, gate: Gate) -> None:
     """The body can wait for what the hook does when it starts."""
 
     def wait(ctx: Context) -> None:
@@ -170,7 +171,7 @@ def test_several_hooks_are_called_in_their_order() -> None:
 # --- where -----------------------------------------------------------------------------------
 
 
-def everything(recorder: Recorder, pool: str) -> FlowResult:
+def everything(recorder: Recorder, pool: Pool) -> FlowResult:
     """Run a flow that calls nearly every hook."""
     flow = Flow("flow", hooks=[recorder])
     flow.step("a", failing_twice, pool=pool, retries=2, retry_delay=0.001, compensate=do_nothing)
@@ -181,7 +182,7 @@ def everything(recorder: Recorder, pool: str) -> FlowResult:
     return flow.run("input", run_id="run-1")
 
 
-def test_hooks_are_called_in_the_thread_that_called_run(pool: str, recorder: Recorder) -> None:
+def test_hooks_are_called_in_the_thread_that_called_run(pool: Pool, recorder: Recorder) -> None:
     """Whatever thread or process the steps run on."""
     everything(recorder, pool)
     assert {threading.current_thread()} == {thread for _, _, thread in recorder.calls}
@@ -212,7 +213,7 @@ def test_no_step_runs_in_a_hook(recorder: Recorder) -> None:
 # --- with what -------------------------------------------------------------------------------
 
 
-def test_every_event_tells_flow_run_and_time(pool: str, recorder: Recorder) -> None:
+def test_every_event_tells_flow_run_and_time(pool: Pool, recorder: Recorder) -> None:
     """In UTC, in the order of events."""
     before = dt.datetime.now(dt.UTC)
     everything(recorder, pool)
@@ -222,7 +223,7 @@ def test_every_event_tells_flow_run_and_time(pool: str, recorder: Recorder) -> N
     assert sorted(times) == times
 
 
-def test_every_event_has_a_context(pool: str, recorder: Recorder) -> None:
+def test_every_event_has_a_context(pool: Pool, recorder: Recorder) -> None:
     """It sees the input and tells the step."""
     everything(recorder, pool)
     seen = {name: (event.ctx.flow_name, event.ctx.run_id) for name, event, _ in recorder.calls}
@@ -264,7 +265,7 @@ EVENTS: list[tuple[str, int, Fields, Any]] = [
 
 @pytest.mark.parametrize(("hook", "which", "fields", "expected"), EVENTS)
 def test_events_tell_what_applies(
-    pool: str, recorder: Recorder, hook: str, which: int, fields: Fields, expected: Any
+    pool: Pool, recorder: Recorder, hook: str, which: int, fields: Fields, expected: Any
 ) -> None:
     """Step, group, attempt, error, delay and result, where there is one."""
     result = everything(recorder, pool)
@@ -304,7 +305,7 @@ class Raising(Hooks):
 
 @pytest.mark.parametrize("error", [BodyError("hook"), SystemExit(3), GeneratorExit()])
 def test_a_hook_that_raises_changes_nothing(
-    pool: str, recorder: Recorder, error: BaseException, caplog: pytest.LogCaptureFixture
+    pool: Pool, recorder: Recorder, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The run goes on, and other hooks are called."""
     flow = Flow("flow", hooks=[Raising(error), recorder])
@@ -338,7 +339,7 @@ def test_a_slow_hook_delays_only_what_starts_next(gate: Gate) -> None:
     assert "completed" == flow.run().status
 
 
-def test_a_hook_may_run_a_flow(pool: str) -> None:
+def test_a_hook_may_run_a_flow(pool: Pool) -> None:
     """Another one, or the same."""
     results = []
     inner = Flow("inner").step("in", do_nothing, pool=pool)
@@ -347,7 +348,7 @@ def test_a_hook_may_run_a_flow(pool: str) -> None:
     assert ["completed"] == [result.status for result in results]
 
 
-def test_a_hook_may_cancel_the_run(worker_pool: str) -> None:
+def test_a_hook_may_cancel_the_run(worker_pool: Pool) -> None:
     """Running members are stopped by it."""
     token = CancelToken()
     flow = Flow("flow", hooks=[When("on_step_start", token.cancel)])
@@ -364,7 +365,7 @@ def test_the_log_is_silent_by_default() -> None:
 
 
 def test_the_log_shows_no_input_value_or_state(
-    pool: str, gate: Gate, caplog: pytest.LogCaptureFixture
+    pool: Pool, gate: Gate, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever goes wrong: secrets stay where they are."""
     secret = uuid.uuid4().hex

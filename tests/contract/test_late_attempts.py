@@ -8,7 +8,7 @@ from typing import Any
 from contract_tools import PATIENCE, BodyError, Gate, Recorder, fail, wait_until
 from late_scene import UNDONE, Scene
 
-from syncflow import Context, Flow
+from syncflow import Context, Flow, Step
 
 # --- with a later attempt --------------------------------------------------------------------
 
@@ -41,6 +41,11 @@ def second_attempt(scene: Scene, arrived: Gate, end: Callable[[], Any]) -> Calla
     return body
 
 
+def decided_by(scene: Scene, body: Callable[[Context], Any]) -> Step:
+    """Return a step with time for a second attempt."""
+    return Step("slow", body, pool=scene.pool, timeout=0.2, retries=1, compensate=scene.undo)
+
+
 def give_up() -> None:
     """Fail."""
     raise BodyError("second attempt")
@@ -49,8 +54,7 @@ def give_up() -> None:
 def test_a_later_attempt_that_completes_decides(scene: Scene, gate: Gate) -> None:
     """The first attempt returned while the second was running: nothing is undone."""
     body = second_attempt(scene, gate, lambda: "value 2")
-    # The first attempt has a short time, the second a long one.
-    flow = Flow("flow", hooks=[]).step("slow", body, timeout=0.2, retries=1, compensate=scene.undo)
+    flow = Flow("flow").step(decided_by(scene, body))
     result = flow.run(drain=PATIENCE)
     assert ("completed", "value 2", [], ()) == (
         result.status, result["slow"].value, scene.journal.lines, result.abandoned,
@@ -60,7 +64,7 @@ def test_a_later_attempt_that_completes_decides(scene: Scene, gate: Gate) -> Non
 def test_a_later_attempt_that_fails_decides(scene: Scene, gate: Gate) -> None:
     """The first attempt returned while the second was running: it is undone, once."""
     body = second_attempt(scene, gate, give_up)
-    flow = Flow("flow").step("slow", body, timeout=0.2, retries=1, compensate=scene.undo)
+    flow = Flow("flow").step(decided_by(scene, body))
     result = flow.run(drain=PATIENCE)
     assert ([UNDONE], "complete") == (scene.journal.lines, result.rollback)
 

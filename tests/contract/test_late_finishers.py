@@ -74,7 +74,7 @@ def test_a_cancelled_step_that_finishes_late_is_undone(scene: Scene) -> None:
     """A body that did not stop within its grace was abandoned, too."""
     token = CancelToken()
     flow = Flow("flow", hooks=[When("on_step_start", token.cancel)])
-    flow.step(scene.step(timeout=None, pool="thread", grace=SHORT))
+    flow.step(scene.step(timeout=None, grace=SHORT))
     result = flow.run(cancel=token)
     assert ("cancelled", ("slow",)) == (result["slow"].status, result.abandoned)
     scene.finish(None)
@@ -123,8 +123,8 @@ def test_a_late_error_is_not_undone(scene: Scene, recorder: Recorder) -> None:
         scene.release.wait()
         raise BodyError("late")
 
-    steps = [Step("slow", body, timeout=SHORT, compensate=scene.undo), Step("good", do_nothing)]
-    flow = Flow("flow", hooks=[recorder]).parallel("g", steps)
+    slow = Step("slow", body, pool=scene.pool, timeout=SHORT, compensate=scene.undo)
+    flow = Flow("flow", hooks=[recorder]).parallel("g", [slow, Step("good", do_nothing)])
     result = flow.step("release", lambda ctx: scene.release.open()).run(drain=PATIENCE)
     assert ([], (), ()) == (scene.journal.lines, result.compensations, result.abandoned)
     assert [] == recorder.of("on_late_finish")

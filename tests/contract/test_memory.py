@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from contract_tools import BodyError, do_nothing, fail, wait_until
+from contract_tools import BodyError, Pool, do_nothing, fail, wait_until
 
 from syncflow import Context, Flow, FlowResult, Step
 
@@ -56,21 +56,21 @@ def return_thing(ctx: Context) -> Thing:
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_values_are_collected_with_the_result(pool: str) -> None:
+def test_values_are_collected_with_the_result(pool: Pool) -> None:
     """No cycle, no cache and no worker keeps them."""
     flow = Flow("flow").step("a", return_thing, pool=pool).step("b", do_nothing, pool=pool)
     assert_collected(watch(flow, lambda result: result["a"].value))
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_errors_are_collected_with_the_result(pool: str) -> None:
+def test_errors_are_collected_with_the_result(pool: Pool) -> None:
     """Their tracebacks lead to frames, and those must not lead back."""
     flow = Flow("flow").step("a", raise_watched, pool=pool, retries=1)
     assert_collected(watch(flow, lambda result: result.error))
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_errors_of_members_are_collected_with_the_result(worker_pool: str) -> None:
+def test_errors_of_members_are_collected_with_the_result(worker_pool: Pool) -> None:
     """Those of a tolerated group, too."""
     steps = [Step("a", raise_watched), Step("b", return_thing)]
     flow = Flow("flow").parallel("g", steps, pool=worker_pool).step("c", do_nothing)
@@ -78,7 +78,7 @@ def test_errors_of_members_are_collected_with_the_result(worker_pool: str) -> No
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_errors_of_groups_are_collected_with_the_result(worker_pool: str) -> None:
+def test_errors_of_groups_are_collected_with_the_result(worker_pool: Pool) -> None:
     """An `ExceptionGroup` makes no difference."""
     steps = [Step("a", raise_watched), Step("b", raise_watched)]
     flow = Flow("flow").parallel("g", steps, pool=worker_pool)
@@ -86,7 +86,7 @@ def test_errors_of_groups_are_collected_with_the_result(worker_pool: str) -> Non
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_errors_of_compensations_are_collected_with_the_result(pool: str) -> None:
+def test_errors_of_compensations_are_collected_with_the_result(pool: Pool) -> None:
     """Nor does a rollback."""
     undo = Step("undo", raise_watched, pool=pool)
     flow = Flow("flow").step("a", do_nothing, compensate=undo).step("bad", fail, pool=pool)
@@ -94,7 +94,7 @@ def test_errors_of_compensations_are_collected_with_the_result(pool: str) -> Non
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_inputs_are_collected_after_the_run(pool: str) -> None:
+def test_inputs_are_collected_after_the_run(pool: Pool) -> None:
     """Also when the step that read it has failed."""
 
     def body(ctx: Context) -> None:
@@ -109,7 +109,7 @@ def test_inputs_are_collected_after_the_run(pool: str) -> None:
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_state_is_collected_after_the_run(sharing_pool: str) -> None:
+def test_state_is_collected_after_the_run(sharing_pool: Pool) -> None:
     """It lives as long as the run."""
     references = []
 
@@ -124,7 +124,7 @@ def test_state_is_collected_after_the_run(sharing_pool: str) -> None:
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_values_are_collected_although_an_error_was_kept(pool: str) -> None:
+def test_values_are_collected_although_an_error_was_kept(pool: Pool) -> None:
     """Who keeps an error keeps its own traceback, not the whole run."""
     flow = Flow("flow").step("a", return_thing).step("bad", raise_watched, pool=pool)
     result = flow.run()
@@ -135,7 +135,7 @@ def test_values_are_collected_although_an_error_was_kept(pool: str) -> None:
 
 
 @pytest.mark.usefixtures("no_gc")
-def test_a_flow_is_collected_after_its_runs(pool: str) -> None:
+def test_a_flow_is_collected_after_its_runs(pool: Pool) -> None:
     """A run hangs nothing on a definition, and keeps none."""
     flow = Flow("flow").step("a", return_thing, pool=pool)
     flow.run()

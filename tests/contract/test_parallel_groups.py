@@ -11,6 +11,7 @@ from contract_tools import (
     BodyError,
     Gate,
     Journal,
+    Pool,
     When,
     do_nothing,
     fail,
@@ -52,7 +53,7 @@ def failing_after(gate: Gate) -> Callable[[Context], None]:
 # --- the default -----------------------------------------------------------------------------
 
 
-def test_members_run_at_the_same_time(worker_pool: str, gates: Callable[[str], Gate]) -> None:
+def test_members_run_at_the_same_time(worker_pool: Pool, gates: Callable[[str], Gate]) -> None:
     """Two members can wait for each other."""
     here, there = gates("here"), gates("there")
 
@@ -68,13 +69,13 @@ def test_members_run_at_the_same_time(worker_pool: str, gates: Callable[[str], G
     assert ["completed", "completed"] == statuses(flow.run())
 
 
-def test_one_failure_is_tolerated(worker_pool: str) -> None:
+def test_one_failure_is_tolerated(worker_pool: Pool) -> None:
     """By default one completed member is enough: the flow completes, in part."""
     result = group(Step("bad", fail), Step("good", do_nothing), pool=worker_pool).run()
     assert ("completed", True, None) == (result.status, result.partial, result.error)
 
 
-def test_a_failure_stops_nobody(worker_pool: str, gate: Gate) -> None:
+def test_a_failure_stops_nobody(worker_pool: Pool, gate: Gate) -> None:
     """By default everything runs to its end."""
 
     def body(ctx: Context) -> bool:
@@ -89,7 +90,7 @@ def test_a_failure_stops_nobody(worker_pool: str, gate: Gate) -> None:
     )  # fmt: skip
 
 
-def test_a_group_fails_when_all_fail(worker_pool: str) -> None:
+def test_a_group_fails_when_all_fail(worker_pool: Pool) -> None:
     """The flow's error is a `GroupFailedError`, an `ExceptionGroup`."""
     result = group(Step("a", fail), Step("b", fail), pool=worker_pool).run()
     assert ("failed", "failed") == (result.status, result["g"].status)
@@ -97,7 +98,7 @@ def test_a_group_fails_when_all_fail(worker_pool: str) -> None:
     assert isinstance(result.error, ExceptionGroup)
 
 
-def test_the_errors_are_in_declaration_order(worker_pool: str, gate: Gate) -> None:
+def test_the_errors_are_in_declaration_order(worker_pool: Pool, gate: Gate) -> None:
     """Whatever order they failed in."""
     opener = When("on_step_fail", gate.open, step="b")
     steps = [Step("a", failing_after(gate)), Step("b", fail), Step("c", fail)]
@@ -126,7 +127,7 @@ MIN_SUCCESS = [(1, 1, True), (2, 2, True), (2, 1, False), (3, 2, False), (3, 3, 
 
 @pytest.mark.parametrize(("needed", "good", "ok"), MIN_SUCCESS)
 def test_min_success_is_what_must_complete(
-    worker_pool: str, needed: int, good: int, ok: bool
+    worker_pool: Pool, needed: int, good: int, ok: bool
 ) -> None:
     """A group of three fails when fewer members completed."""
     steps = [Step(f"s{at}", do_nothing if at < good else fail) for at in range(3)]
@@ -136,7 +137,7 @@ def test_min_success_is_what_must_complete(
     assert errors == (result.error and list(result.error.exceptions))
 
 
-def test_a_group_that_can_no_longer_succeed_runs_to_its_end(worker_pool: str) -> None:
+def test_a_group_that_can_no_longer_succeed_runs_to_its_end(worker_pool: Pool) -> None:
     """`min_success` is judged in the end."""
     steps = [Step("bad", fail), Step("good", do_nothing)]
     result = group(*steps, min_success=2, max_concurrency=1, pool=worker_pool).run()
@@ -144,7 +145,7 @@ def test_a_group_that_can_no_longer_succeed_runs_to_its_end(worker_pool: str) ->
 
 
 def test_the_next_step_starts_once_all_have_settled(
-    worker_pool: str, gate: Gate, journal: Journal
+    worker_pool: Pool, gate: Gate, journal: Journal
 ) -> None:
     """A group is waited for as a whole."""
 
@@ -161,7 +162,7 @@ def test_the_next_step_starts_once_all_have_settled(
 # --- fail_fast -------------------------------------------------------------------------------
 
 
-def test_fail_fast_fails_with_the_error_that_came_first(worker_pool: str, gate: Gate) -> None:
+def test_fail_fast_fails_with_the_error_that_came_first(worker_pool: Pool, gate: Gate) -> None:
     """First in time, not in declaration order."""
     opener = When("on_step_fail", gate.open)
     steps = [Step("a", failing_after(gate)), Step("b", fail)]
@@ -172,7 +173,7 @@ def test_fail_fast_fails_with_the_error_that_came_first(worker_pool: str, gate: 
     assert result.error is result["g"].error is result["b"].error
 
 
-def test_fail_fast_starts_nobody_after_a_failure(worker_pool: str, journal: Journal) -> None:
+def test_fail_fast_starts_nobody_after_a_failure(worker_pool: Pool, journal: Journal) -> None:
     """Members that have not started are cancelled, with 0 attempts."""
     steps = [Step("bad", fail), Step("never", lambda ctx: journal.add("ran"))]
     result = group(*steps, fail_fast=True, max_concurrency=1, pool=worker_pool).run()
@@ -183,7 +184,7 @@ def test_fail_fast_starts_nobody_after_a_failure(worker_pool: str, journal: Jour
     assert [] == journal.lines
 
 
-def test_fail_fast_waits_for_the_retries(worker_pool: str) -> None:
+def test_fail_fast_waits_for_the_retries(worker_pool: Pool) -> None:
     """A member has finally failed only when its retries are used up."""
 
     def flaky(ctx: Context) -> None:
@@ -195,7 +196,7 @@ def test_fail_fast_waits_for_the_retries(worker_pool: str) -> None:
     assert ["completed", "completed"] == statuses(result)
 
 
-def test_fail_fast_ends_the_wait_for_a_retry(worker_pool: str, gate: Gate) -> None:
+def test_fail_fast_ends_the_wait_for_a_retry(worker_pool: Pool, gate: Gate) -> None:
     """A member that waits to be retried settles as failed with its last error."""
     opener = When("on_step_retry", gate.open)
     steps = [Step("flaky", fail, retries=3, retry_delay=1000), Step("bad", failing_after(gate))]
@@ -207,7 +208,7 @@ def test_fail_fast_ends_the_wait_for_a_retry(worker_pool: str, gate: Gate) -> No
     assert "bad" == str(result.error)
 
 
-def test_fail_fast_asks_running_members_to_stop(worker_pool: str, gate: Gate) -> None:
+def test_fail_fast_asks_running_members_to_stop(worker_pool: Pool, gate: Gate) -> None:
     """A member that obeys is cancelled."""
 
     def obedient(ctx: Context) -> None:
@@ -221,7 +222,7 @@ def test_fail_fast_asks_running_members_to_stop(worker_pool: str, gate: Gate) ->
     )  # fmt: skip
 
 
-def test_fail_fast_does_not_retry_who_was_asked_to_stop(worker_pool: str, gate: Gate) -> None:
+def test_fail_fast_does_not_retry_who_was_asked_to_stop(worker_pool: Pool, gate: Gate) -> None:
     """Cancellation is never retried, and no further attempt starts."""
 
     def obedient(ctx: Context) -> None:
@@ -267,7 +268,7 @@ def test_fail_fast_interrupts_processes_and_kills_the_deaf(gate: Gate) -> None:
 
 
 def test_who_completes_although_asked_to_stop_is_compensated(
-    worker_pool: str, gates: Callable[[str], Gate]
+    worker_pool: Pool, gates: Callable[[str], Gate]
 ) -> None:
     """It is on record as completed, with its value."""
     started, undone = gates("started"), gates("undone")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from contract_tools import BodyError, Gate, do_nothing, fail, sleep_long
+from contract_tools import BodyError, Gate, Pool, do_nothing, fail, sleep_long
 
 from syncflow import (
     CancelToken,
@@ -29,7 +29,7 @@ from syncflow import (
 )
 
 
-def mixed(worker_pool: str = "thread") -> FlowResult:
+def mixed(worker_pool: Pool = "thread") -> FlowResult:
     """Run a flow in which a step completes, a group is partial, and nothing else happens."""
     steps = [Step("good", lambda ctx: "of good"), Step("bad", fail, retries=1)]
     flow = Flow("flow").step("first", lambda ctx: "of first")
@@ -50,7 +50,7 @@ def test_a_result_says_what_ran() -> None:
     assert ("flow", "run-1") == (result.name, result.run_id)
 
 
-def test_a_run_has_a_unique_id_by_default(pool: str) -> None:
+def test_a_run_has_a_unique_id_by_default(pool: Pool) -> None:
     """No two runs share it."""
     flow = Flow("flow").step("a", lambda ctx: ctx.run_id, pool=pool)
     first, second = flow.run(), flow.run()
@@ -59,7 +59,7 @@ def test_a_run_has_a_unique_id_by_default(pool: str) -> None:
     assert first.run_id
 
 
-def test_a_completed_run(pool: str) -> None:
+def test_a_completed_run(pool: Pool) -> None:
     """It is ok, with no error and nothing to undo."""
     result = Flow("flow").step("a", do_nothing, pool=pool).run()
     assert (FlowStatus.COMPLETED, True, False, None, RollbackStatus.NOT_NEEDED, (), ()) == (
@@ -68,13 +68,13 @@ def test_a_completed_run(pool: str) -> None:
     )  # fmt: skip
 
 
-def test_a_partial_run(worker_pool: str) -> None:
+def test_a_partial_run(worker_pool: Pool) -> None:
     """It is ok although a member failed."""
     result = mixed(worker_pool)
     assert (True, True, None) == (result.ok, result.partial, result.error)
 
 
-def test_a_failed_run_is_not_partial(pool: str) -> None:
+def test_a_failed_run_is_not_partial(pool: Pool) -> None:
     """Partial is a way to complete."""
     result = Flow("flow").step("a", fail, pool=pool).run()
     assert (FlowStatus.FAILED, False, False) == (result.status, result.ok, result.partial)
@@ -114,12 +114,12 @@ def test_an_unknown_name_is_a_key_error() -> None:
         result["other"]
 
 
-def test_values_are_those_of_completed_steps(worker_pool: str) -> None:
+def test_values_are_those_of_completed_steps(worker_pool: Pool) -> None:
     """By name, in definition order; failed steps have none."""
     assert [("first", "of first"), ("good", "of good")] == [*mixed(worker_pool).values.items()]
 
 
-def test_times_are_utc_and_seconds(pool: str) -> None:
+def test_times_are_utc_and_seconds(pool: Pool) -> None:
     """`started_at` is an aware UTC time; durations are floats."""
     before = dt.datetime.now(dt.UTC)
     result = Flow("flow").step("a", lambda ctx: ctx.sleep(0.01), pool=pool).run()
@@ -176,10 +176,15 @@ def worker_of(ctx: Context) -> tuple[str, int]:
     return threading.current_thread().name, os.getpid()
 
 
-def test_a_completed_step(pool: str) -> None:
+def name_of(pool: Pool) -> str:
+    """Return what a result calls the pool."""
+    return pool if isinstance(pool, str) else "ThreadPoolExecutor"
+
+
+def test_a_completed_step(pool: Pool) -> None:
     """Value, attempts and place are on record."""
     step = Flow("flow").step("a", worker_of, pool=pool).run()["a"]
-    assert ("a", None, StepStatus.COMPLETED, True, None, 1, pool, None, 0.0) == (
+    assert ("a", None, StepStatus.COMPLETED, True, None, 1, name_of(pool), None, 0.0) == (
         step.name, step.group, step.status, step.ok, step.error, step.attempts, step.pool,
         step.compensation, step.backoff,
     )  # fmt: skip
@@ -187,7 +192,7 @@ def test_a_completed_step(pool: str) -> None:
     assert step.worker == (process if pool == "process" else thread)
 
 
-def test_a_failed_step(pool: str) -> None:
+def test_a_failed_step(pool: Pool) -> None:
     """It has an error and no value."""
     step = Flow("flow").step("a", fail, pool=pool, retries=1).run()["a"]
     assert (StepStatus.FAILED, False, None, BodyError, 2) == (
@@ -195,17 +200,17 @@ def test_a_failed_step(pool: str) -> None:
     )  # fmt: skip
 
 
-def test_a_skipped_step(pool: str) -> None:
+def test_a_skipped_step(pool: Pool) -> None:
     """Nothing happened to it."""
     step = Flow("flow").step("bad", fail).step("a", do_nothing, pool=pool).run()["a"]
-    assert (StepStatus.SKIPPED, False, None, None, 0, None, None, pool, None) == (
+    assert (StepStatus.SKIPPED, False, None, None, 0, None, None, name_of(pool), None) == (
         step.status, step.ok, step.value, step.error, step.attempts, step.started_at,
         step.worker, step.pool, step.compensation,
     )  # fmt: skip
     assert (0.0, 0.0, 0.0) == (step.queued, step.duration, step.backoff)
 
 
-def test_a_cancelled_step(worker_pool: str) -> None:
+def test_a_cancelled_step(worker_pool: Pool) -> None:
     """A member that never started has no times and no worker."""
     steps = [Step("bad", fail), Step("a", do_nothing)]
     flow = Flow("flow").parallel("g", steps, fail_fast=True, max_concurrency=1, pool=worker_pool)
@@ -223,7 +228,7 @@ def test_queued_is_the_wait_for_a_worker() -> None:
     assert result["second"].queued >= 0.1 > result["second"].duration
 
 
-def test_duration_is_from_first_start_to_settled(pool: str) -> None:
+def test_duration_is_from_first_start_to_settled(pool: Pool) -> None:
     """Waits between attempts are in it."""
     flow = Flow("flow").step("a", fail, pool=pool, retries=2, retry_delay=0.02)
     step = flow.run()["a"]
@@ -233,7 +238,7 @@ def test_duration_is_from_first_start_to_settled(pool: str) -> None:
 # --- GroupResult -----------------------------------------------------------------------------
 
 
-def test_a_group_counts_its_members(worker_pool: str) -> None:
+def test_a_group_counts_its_members(worker_pool: Pool) -> None:
     """By status."""
     steps = [Step("a", do_nothing), Step("b", do_nothing), Step("bad", fail), Step("d", do_nothing)]
     flow = Flow("flow").parallel("g", steps, fail_fast=True, max_concurrency=1, pool=worker_pool)
@@ -241,7 +246,7 @@ def test_a_group_counts_its_members(worker_pool: str) -> None:
     assert (2, 1, 1) == (group.completed, group.failed, group.cancelled)
 
 
-def test_a_failed_group(worker_pool: str) -> None:
+def test_a_failed_group(worker_pool: Pool) -> None:
     """It has an error and the results of its members, the same objects."""
     result = Flow("flow").parallel("g", [Step("a", fail), Step("b", fail)], pool=worker_pool).run()
     group = result["g"]
@@ -278,7 +283,7 @@ def test_groups_are_those_of_the_flow() -> None:
 # --- CompensationResult ----------------------------------------------------------------------
 
 
-def test_a_compensation_is_on_record(pool: str) -> None:
+def test_a_compensation_is_on_record(pool: Pool) -> None:
     """Every field."""
     result = failed(undo=Step("undo", lambda ctx: ctx.sleep(0.01), pool=pool))
     (compensation,) = result.compensations
@@ -290,7 +295,7 @@ def test_a_compensation_is_on_record(pool: str) -> None:
     assert 0.01 <= compensation.duration <= result.duration
 
 
-def test_a_failed_compensation_is_on_record(pool: str) -> None:
+def test_a_failed_compensation_is_on_record(pool: Pool) -> None:
     """With its error."""
     (compensation,) = failed(undo=Step("undo", fail, pool=pool)).compensations
     assert (CompensationStatus.FAILED, False, BodyError) == (
@@ -301,7 +306,7 @@ def test_a_failed_compensation_is_on_record(pool: str) -> None:
 # --- as text and data ------------------------------------------------------------------------
 
 
-def interesting(worker_pool: str, gate: Gate) -> FlowResult:
+def interesting(worker_pool: Pool, gate: Gate) -> FlowResult:
     """Run a flow that leaves something in every field."""
 
     def hang(ctx: Context) -> None:
@@ -312,7 +317,7 @@ def interesting(worker_pool: str, gate: Gate) -> FlowResult:
     return flow.parallel("g", steps, pool=worker_pool).step("bad", fail).run()
 
 
-def test_to_dict_is_plain_data(worker_pool: str, gate: Gate) -> None:
+def test_to_dict_is_plain_data(worker_pool: Pool, gate: Gate) -> None:
     """`json.dumps` takes it, strictly; keys are attribute names, and there is a version."""
     data = interesting(worker_pool, gate).to_dict()
     data = json.loads(json.dumps(data, allow_nan=False))
@@ -324,7 +329,7 @@ def test_to_dict_is_plain_data(worker_pool: str, gate: Gate) -> None:
     assert "schema_version" in data
 
 
-def test_a_table_shows_every_step(worker_pool: str, gate: Gate) -> None:
+def test_a_table_shows_every_step(worker_pool: Pool, gate: Gate) -> None:
     """As text and as HTML."""
     result = interesting(worker_pool, gate)
     for text in (result.table(), result._repr_html_()):
@@ -334,7 +339,7 @@ def test_a_table_shows_every_step(worker_pool: str, gate: Gate) -> None:
 # --- validate --------------------------------------------------------------------------------
 
 
-def test_validate_makes_the_input(pool: str) -> None:
+def test_validate_makes_the_input(pool: Pool) -> None:
     """What it returns becomes `ctx.input`."""
     flow = Flow("flow", validate=int).step("a", lambda ctx: ctx.input, pool=pool)
     assert 5 == flow.run("5")["a"].value
@@ -348,7 +353,7 @@ class Adapter:
         return int(value)
 
 
-def test_validate_python_makes_the_input(pool: str) -> None:
+def test_validate_python_makes_the_input(pool: Pool) -> None:
     """An adapter object does as well as a function."""
     flow = Flow("flow", validate=Adapter()).step("a", lambda ctx: ctx.input, pool=pool)
     assert 5 == flow.run("5")["a"].value
@@ -365,7 +370,7 @@ def test_an_input_that_is_not_valid_fails_the_flow(validate: Any) -> None:
     )  # fmt: skip
 
 
-def test_a_result_stays_as_it_is(worker_pool: str) -> None:
+def test_a_result_stays_as_it_is(worker_pool: Pool) -> None:
     """A later run of the same flow, or a cancelled token, does not change it."""
     token = CancelToken()
     flow = Flow("flow").step("a", lambda ctx: ctx.input, pool=worker_pool)

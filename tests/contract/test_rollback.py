@@ -13,6 +13,7 @@ from contract_tools import (
     BodyError,
     Gate,
     Journal,
+    Pool,
     Unpicklable,
     When,
     do_nothing,
@@ -43,7 +44,7 @@ def failing_once(ctx: Context) -> None:
         raise BodyError("once")
 
 
-def rolled_back(undo: Any, pool: str | None = None, value: Any = None) -> FlowResult:
+def rolled_back(undo: Any, pool: Pool | None = None, value: Any = None) -> FlowResult:
     """Run a flow whose first step completes and whose second fails."""
     flow = Flow("flow").step("a", lambda ctx: value, compensate=undo, pool=pool)
     return flow.step("bad", fail).run("input", run_id="run-1")
@@ -52,7 +53,7 @@ def rolled_back(undo: Any, pool: str | None = None, value: Any = None) -> FlowRe
 # --- what is undone, and in which order ------------------------------------------------------
 
 
-def test_completed_steps_are_undone_in_reverse(pool: str, journal: Journal) -> None:
+def test_completed_steps_are_undone_in_reverse(pool: Pool, journal: Journal) -> None:
     """The last one first."""
     flow = Flow("flow")
     for name in "abc":
@@ -62,7 +63,7 @@ def test_completed_steps_are_undone_in_reverse(pool: str, journal: Journal) -> N
 
 
 def test_members_are_undone_in_reverse_declaration_order(
-    worker_pool: str, journal: Journal, gate: Gate
+    worker_pool: Pool, journal: Journal, gate: Gate
 ) -> None:
     """Whatever order they completed in."""
 
@@ -77,7 +78,9 @@ def test_members_are_undone_in_reverse_declaration_order(
     assert ["b", "a", "first"] == journal.lines
 
 
-def test_completed_members_of_a_failed_group_are_undone(worker_pool: str, journal: Journal) -> None:
+def test_completed_members_of_a_failed_group_are_undone(
+    worker_pool: Pool, journal: Journal
+) -> None:
     """With the same discipline as sequential steps."""
     undo = {"compensate": undoing(journal)}
     flow = Flow("flow").step("first", do_nothing, **undo)
@@ -86,13 +89,13 @@ def test_completed_members_of_a_failed_group_are_undone(worker_pool: str, journa
     assert ["a", "first"] == journal.lines
 
 
-def test_nothing_is_undone_when_the_flow_completes(pool: str, journal: Journal) -> None:
+def test_nothing_is_undone_when_the_flow_completes(pool: Pool, journal: Journal) -> None:
     """A completed flow needs no rollback."""
     result = Flow("flow").step("a", do_nothing, pool=pool, compensate=undoing(journal)).run()
     assert ([], "not_needed", ()) == (journal.lines, result.rollback, result.compensations)
 
 
-def test_what_failed_is_not_undone(pool: str, journal: Journal) -> None:
+def test_what_failed_is_not_undone(pool: Pool, journal: Journal) -> None:
     """Nor is what was skipped."""
     flow = Flow("flow").step("bad", fail, pool=pool, compensate=undoing(journal))
     flow.step("skipped", do_nothing, compensate=undoing(journal)).run()
@@ -107,7 +110,7 @@ def test_steps_without_a_compensation_are_passed_over(journal: Journal) -> None:
     assert ["completed", None, None] == [step.compensation for step in result.steps]
 
 
-def test_compensations_run_in_the_thread_that_called_run(pool: str) -> None:
+def test_compensations_run_in_the_thread_that_called_run(pool: Pool) -> None:
     """One after the other, wherever their steps ran."""
     seen = []
     rolled_back(lambda ctx: seen.append(threading.current_thread()), pool)
@@ -115,7 +118,7 @@ def test_compensations_run_in_the_thread_that_called_run(pool: str) -> None:
 
 
 def test_failed_members_of_a_tolerated_group_are_not_undone(
-    worker_pool: str, journal: Journal
+    worker_pool: Pool, journal: Journal
 ) -> None:
     """The completed ones are, when the flow fails later."""
     undo = {"compensate": undoing(journal)}
@@ -133,26 +136,26 @@ def started(body: Callable[[Context], Any], journal: Journal, **options: Any) ->
     return Step("s", body, compensate=undoing(journal), compensate_on="started", **options)
 
 
-def test_a_failed_step_is_undone_if_it_wants_to(pool: str, journal: Journal) -> None:
+def test_a_failed_step_is_undone_if_it_wants_to(pool: Pool, journal: Journal) -> None:
     """Its outcome is unknown."""
     Flow("flow").step(started(fail, journal, pool=pool)).run()
     assert ["s"] == journal.lines
 
 
-def test_a_step_is_undone_once_whatever_its_attempts(pool: str, journal: Journal) -> None:
+def test_a_step_is_undone_once_whatever_its_attempts(pool: Pool, journal: Journal) -> None:
     """A compensation belongs to the step, not to the attempt."""
     Flow("flow").step(started(fail, journal, pool=pool, retries=2)).run()
     assert ["s"] == journal.lines
 
 
-def test_a_timed_out_step_is_undone_if_it_wants_to(worker_pool: str, journal: Journal) -> None:
+def test_a_timed_out_step_is_undone_if_it_wants_to(worker_pool: Pool, journal: Journal) -> None:
     """A timeout leaves the outcome unknown."""
     Flow("flow").step(started(sleep_long, journal, pool=worker_pool, timeout=0.1)).run(drain=5)
     assert ["s"] == journal.lines
 
 
 def test_an_interrupted_step_is_undone_if_it_wants_to(
-    worker_pool: str, journal: Journal, gate: Gate
+    worker_pool: Pool, journal: Journal, gate: Gate
 ) -> None:
     """So does an interrupt."""
 
@@ -176,7 +179,7 @@ def test_a_crashed_step_is_undone_if_it_wants_to(journal: Journal) -> None:
     assert ["s"] == journal.lines
 
 
-def test_a_step_that_never_started_is_not_undone(worker_pool: str, journal: Journal) -> None:
+def test_a_step_that_never_started_is_not_undone(worker_pool: Pool, journal: Journal) -> None:
     """A member that was cancelled with 0 attempts has done nothing."""
     steps = [Step("bad", fail), started(do_nothing, journal)]
     Flow("flow").parallel("g", steps, fail_fast=True, max_concurrency=1, pool=worker_pool).run()
@@ -192,7 +195,7 @@ def test_a_step_whose_function_never_arrived_is_not_undone(journal: Journal) -> 
 
 
 def test_a_failed_member_of_a_tolerated_group_is_undone_if_it_wants_to(
-    worker_pool: str, journal: Journal
+    worker_pool: Pool, journal: Journal
 ) -> None:
     """When the flow fails later."""
     steps = [Step("good", do_nothing), started(fail, journal)]
@@ -200,14 +203,16 @@ def test_a_failed_member_of_a_tolerated_group_is_undone_if_it_wants_to(
     assert ["s"] == journal.lines
 
 
-def test_an_abandoned_body_is_not_waited_for(journal: Journal, gate: Gate) -> None:
+def test_an_abandoned_body_is_not_waited_for(
+    abandoning_pool: Pool, journal: Journal, gate: Gate
+) -> None:
     """The compensation runs while the body still hangs."""
 
     def hang(ctx: Context) -> None:
         gate.wait()
         raise BodyError
 
-    result = Flow("flow").step(started(hang, journal, timeout=0.05)).run()
+    result = Flow("flow").step(started(hang, journal, pool=abandoning_pool, timeout=0.05)).run()
     assert (["s"], ("s",)) == (journal.lines, result.abandoned)
 
 
@@ -230,7 +235,7 @@ def test_a_compensation_with_a_timeout_runs_on_a_thread() -> None:
     assert threading.current_thread() is not thread
 
 
-def test_a_compensation_may_have_retries(pool: str) -> None:
+def test_a_compensation_may_have_retries(pool: Pool) -> None:
     """It is tried as often as it says."""
     result = rolled_back(Step("undo", failing_once, pool=pool, retries=1))
     (compensation,) = result.compensations
@@ -239,7 +244,7 @@ def test_a_compensation_may_have_retries(pool: str) -> None:
     )  # fmt: skip
 
 
-def test_a_compensation_that_takes_too_long_fails(worker_pool: str, journal: Journal) -> None:
+def test_a_compensation_that_takes_too_long_fails(worker_pool: Pool, journal: Journal) -> None:
     """Its own timeout ends it; the others run."""
     flow = Flow("flow").step("first", do_nothing, compensate=undoing(journal))
     undo = Step("undo", sleep_long, pool=worker_pool, timeout=0.1)
@@ -265,7 +270,7 @@ def test_a_compensation_that_loses_its_worker_fails(
 
 
 def seen_by_a_compensation(
-    look: Callable[[Context], Any], pool: str, journal: Journal, value: Any = None
+    look: Callable[[Context], Any], pool: Pool, journal: Journal, value: Any = None
 ) -> str:
     """Return what a compensation found, as text."""
     undo = Step("undo", lambda ctx: journal.add(look(ctx)), pool=pool)
@@ -292,13 +297,13 @@ LOOKS: list[tuple[Callable[[Context], Any], str]] = [
 
 @pytest.mark.parametrize(("look", "expected"), LOOKS)
 def test_a_compensation_sees_its_step_and_the_error(
-    pool: str, journal: Journal, look: Callable[[Context], Any], expected: str
+    pool: Pool, journal: Journal, look: Callable[[Context], Any], expected: str
 ) -> None:
     """Its names and value are those of its step; `ctx.error` is what caused the rollback."""
     assert expected == seen_by_a_compensation(look, pool, journal, "value of a")
 
 
-def test_a_compensation_sees_the_very_error(sharing_pool: str) -> None:
+def test_a_compensation_sees_the_very_error(sharing_pool: Pool) -> None:
     """Where nothing crosses a process, it is the flow's own error."""
     seen = []
     result = rolled_back(Step("undo", lambda ctx: seen.append(ctx.error), pool=sharing_pool))
@@ -308,7 +313,7 @@ def test_a_compensation_sees_the_very_error(sharing_pool: str) -> None:
 # --- failing compensations -------------------------------------------------------------------
 
 
-def test_a_failing_compensation_is_recorded_and_stops_nobody(pool: str, journal: Journal) -> None:
+def test_a_failing_compensation_is_recorded_and_stops_nobody(pool: Pool, journal: Journal) -> None:
     """The others run, and the flow's own error stays."""
     flow = Flow("flow").step("first", do_nothing, compensate=undoing(journal))
     flow.step("a", do_nothing, compensate=Step("undo", fail, pool=pool, retries=1))
@@ -320,7 +325,7 @@ def test_a_failing_compensation_is_recorded_and_stops_nobody(pool: str, journal:
     assert (["first"], "bad") == (journal.lines, str(result.error))
 
 
-def test_a_compensation_that_exits_has_failed(pool: str, journal: Journal) -> None:
+def test_a_compensation_that_exits_has_failed(pool: Pool, journal: Journal) -> None:
     """It ends neither the caller nor the rollback."""
 
     def leave(ctx: Context) -> None:
@@ -334,7 +339,7 @@ def test_a_compensation_that_exits_has_failed(pool: str, journal: Journal) -> No
     )  # fmt: skip
 
 
-def test_a_failing_compensation_is_logged(pool: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_compensation_is_logged(pool: Pool, caplog: pytest.LogCaptureFixture) -> None:
     """The log names the step."""
     with caplog.at_level(logging.DEBUG, "syncflow"):
         rolled_back(Step("undo", fail, pool=pool))
@@ -346,7 +351,7 @@ def test_a_failing_compensation_is_logged(pool: str, caplog: pytest.LogCaptureFi
 # --- the record ------------------------------------------------------------------------------
 
 
-def test_a_failed_flow_that_had_nothing_to_undo_needs_no_rollback(pool: str) -> None:
+def test_a_failed_flow_that_had_nothing_to_undo_needs_no_rollback(pool: Pool) -> None:
     """Nothing with a compensation has completed."""
     result = Flow("flow").step("a", do_nothing).step("bad", fail, pool=pool).run()
     assert RollbackStatus.NOT_NEEDED == result.rollback
@@ -360,7 +365,7 @@ def test_a_failed_flow_that_had_nothing_to_undo_needs_no_rollback(pool: str) -> 
     ],
 )
 def test_the_rollback_is_on_record(
-    pool: str, undo: Callable[[Context], None], rollback: str, status: str
+    pool: Pool, undo: Callable[[Context], None], rollback: str, status: str
 ) -> None:
     """It is complete, or incomplete when a compensation failed."""
     result = rolled_back(Step("undo", undo, pool=pool))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from contract_tools import do_nothing, fail, return_pid
+from contract_tools import Pool, do_nothing, fail, return_pid
 
 from syncflow import Context, DefinitionError, Flow, PoolClosedError, ProcessPool, Step, ThreadPool
 
@@ -81,19 +81,19 @@ def test_options_are_given_by_name() -> None:
         Flow("flow").step("a", do_nothing).run(None, 5)  # type: ignore[misc]
 
 
-def test_the_input_is_none_by_default(pool: str) -> None:
+def test_the_input_is_none_by_default(pool: Pool) -> None:
     """A flow need not have one."""
     flow = Flow("flow").step("a", lambda ctx: ctx.input is None, pool=pool)
     assert flow.run()["a"].value is True
 
 
-def test_the_runs_id_is_the_callers_choice(pool: str) -> None:
+def test_the_runs_id_is_the_callers_choice(pool: Pool) -> None:
     """Any string that is not empty; used twice, it is used twice."""
     flow = Flow("flow").step("a", lambda ctx: ctx.run_id, pool=pool)
     assert ["é/1", "é/1"] == [flow.run(run_id="é/1")["a"].value for _ in range(2)]
 
 
-def test_a_failing_step_never_raises(pool: str) -> None:
+def test_a_failing_step_never_raises(pool: Pool) -> None:
     """What steps do is in the result."""
     assert "failed" == Flow("flow").step("a", fail, pool=pool).run().status
 
@@ -101,7 +101,7 @@ def test_a_failing_step_never_raises(pool: str) -> None:
 # --- growing flows ---------------------------------------------------------------------------
 
 
-def test_a_run_uses_the_nodes_present_when_it_starts(pool: str) -> None:
+def test_a_run_uses_the_nodes_present_when_it_starts(pool: Pool) -> None:
     """A step that a body adds to its own flow runs the next time."""
     flow = Flow("flow")
     add = lambda ctx: "new" in ctx.input or (flow.step("new", do_nothing) and None)  # noqa: E731
@@ -152,7 +152,7 @@ def test_a_flow_names_its_own_pools(threads: ThreadPool) -> None:
     assert ["io", "io"] == [step.pool for step in result.steps]
 
 
-def test_a_name_may_stand_for_a_built_in_pool(pool: str) -> None:
+def test_a_name_may_stand_for_a_built_in_pool(pool: Pool) -> None:
     """`pools={"mine": "process"}` gives another name to the shared pool."""
     body = lambda ctx: (os.getpid(), threading.current_thread().name)  # noqa: E731
     here = (os.getpid(), threading.current_thread().name)
@@ -223,14 +223,10 @@ def test_run_cannot_send_a_group_inline() -> None:
         flow.run(pools={"io": "inline"})
 
 
-def closed(pool: Executor) -> Executor:
-    """Return the pool, shut down."""
-    pool.shutdown()
-    return pool
-
-
-def test_a_closed_pool_fails_the_step(worker_pool: str) -> None:
+@pytest.mark.parametrize("make", [ThreadPool, ProcessPool, ThreadPoolExecutor])
+def test_a_closed_pool_fails_the_step(make: Callable[[int], Executor]) -> None:
     """Its body never started: 0 attempts, no retry."""
-    pool = closed(ThreadPool(1) if worker_pool == "thread" else ProcessPool(1))
+    pool = make(1)
+    pool.shutdown()
     step = Flow("flow").step("a", do_nothing, pool=pool, retries=2).run()["a"]
     assert ("failed", 0, PoolClosedError) == (step.status, step.attempts, type(step.error))

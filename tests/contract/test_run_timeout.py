@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail, sleep_long
+from contract_tools import BodyError, Gate, Journal, Pool, When, do_nothing, fail, sleep_long
 
 from syncflow import CancelToken, Context, Flow, FlowResult, FlowTimeoutError, Step
 
@@ -27,7 +27,7 @@ def statuses(result: FlowResult) -> list[str]:
 # --- run(timeout=) ---------------------------------------------------------------------------
 
 
-def test_a_run_whose_time_is_up_has_failed(pool: str, journal: Journal) -> None:
+def test_a_run_whose_time_is_up_has_failed(pool: Pool, journal: Journal) -> None:
     """Its step is stopped, later ones are skipped, completed ones are undone."""
     flow = Flow("flow").step("a", do_nothing, compensate=lambda ctx: journal.add("undone"))
     flow.step("b", sleep_long, pool=pool).step("c", do_nothing)
@@ -45,12 +45,12 @@ def test_the_time_of_a_run_may_be_a_timedelta() -> None:
     assert 0.05 == result.error.timeout
 
 
-def test_a_run_in_time_completes(pool: str) -> None:
+def test_a_run_in_time_completes(pool: Pool) -> None:
     """A limit that is not reached changes nothing."""
     assert "completed" == Flow("flow").step("a", do_nothing, pool=pool).run(timeout=100).status
 
 
-def test_the_time_of_a_run_ends_the_wait_for_a_retry(pool: str) -> None:
+def test_the_time_of_a_run_ends_the_wait_for_a_retry(pool: Pool) -> None:
     """The step keeps its last error."""
     flow = Flow("flow").step("a", fail, pool=pool, retries=3, retry_delay=1000)
     result = flow.run(timeout=SHORT)
@@ -59,7 +59,7 @@ def test_the_time_of_a_run_ends_the_wait_for_a_retry(pool: str) -> None:
     )  # fmt: skip
 
 
-def test_the_time_of_a_run_stops_a_group(worker_pool: str) -> None:
+def test_the_time_of_a_run_stops_a_group(worker_pool: Pool) -> None:
     """Running members are cancelled, waiting ones never start; nothing is retried."""
     steps = [Step("runs", sleep_long, retries=3, retry_on=BaseException), Step("waits", do_nothing)]
     flow = Flow("flow").parallel("g", steps, pool=worker_pool, max_concurrency=1)
@@ -70,13 +70,15 @@ def test_the_time_of_a_run_stops_a_group(worker_pool: str) -> None:
     assert isinstance(result.error, FlowTimeoutError)
 
 
-def test_a_thread_that_does_not_stop_in_time_is_abandoned(gate: Gate) -> None:
+def test_a_thread_that_does_not_stop_in_time_is_abandoned(
+    abandoning_pool: Pool, gate: Gate
+) -> None:
     """After its grace."""
 
     def deaf(ctx: Context) -> None:
         gate.wait()
 
-    result = Flow("flow").step("a", deaf, pool="thread", grace=0.05).run(timeout=SHORT)
+    result = Flow("flow").step("a", deaf, pool=abandoning_pool, grace=0.05).run(timeout=SHORT)
     assert ("cancelled", ("a",), "failed") == (
         result["a"].status, result.abandoned, result.status,
     )  # fmt: skip
@@ -93,7 +95,7 @@ def look(ctx: Context) -> None:
 
 
 def test_compensations_are_shielded_from_the_token(
-    pool: str, token: CancelToken, journal: Journal
+    pool: Pool, token: CancelToken, journal: Journal
 ) -> None:
     """They are not asked to stop."""
     flow = Flow("flow").step("a", do_nothing, compensate=Step("undo", look, pool=pool))
@@ -101,7 +103,7 @@ def test_compensations_are_shielded_from_the_token(
     assert ["False None"] == journal.lines
 
 
-def test_compensations_are_shielded_from_the_deadline(pool: str, journal: Journal) -> None:
+def test_compensations_are_shielded_from_the_deadline(pool: Pool, journal: Journal) -> None:
     """They have all the time they want."""
     flow = Flow("flow").step("a", do_nothing, compensate=Step("undo", look, pool=pool))
     flow.step("b", sleep_long).run(journal, timeout=SHORT)
@@ -109,7 +111,7 @@ def test_compensations_are_shielded_from_the_deadline(pool: str, journal: Journa
 
 
 def test_a_token_cancelled_during_the_rollback_changes_nothing(
-    pool: str, token: CancelToken, journal: Journal
+    pool: Pool, token: CancelToken, journal: Journal
 ) -> None:
     """The flow has failed, and stays so."""
     flow = Flow("flow", hooks=[When("on_compensate", token.cancel)])
@@ -122,7 +124,7 @@ def test_a_token_cancelled_during_the_rollback_changes_nothing(
     assert ["False None"] * 2 == journal.lines
 
 
-def test_a_deadline_during_the_rollback_changes_nothing(pool: str) -> None:
+def test_a_deadline_during_the_rollback_changes_nothing(pool: Pool) -> None:
     """Time that passes there is not counted."""
     undo = Step("undo", lambda ctx: ctx.sleep(2 * SHORT), pool=pool)
     result = (

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from contract_tools import Journal, Unpicklable, do_nothing, return_input
+from contract_tools import Journal, Pool, Unpicklable, do_nothing, return_input
 
 from syncflow import Context, Flow, SerializationError, Step
 
@@ -43,13 +43,13 @@ class Counted:
 # --- by reference ----------------------------------------------------------------------------
 
 
-def test_the_input_is_shared(sharing_pool: str) -> None:
+def test_the_input_is_shared(sharing_pool: Pool) -> None:
     """Inline and thread bodies get the very object that `run` was given."""
     given = object()
     assert given is Flow("flow").step("a", return_input, pool=sharing_pool).run(given)["a"].value
 
 
-def test_the_state_is_shared(sharing_pool: str) -> None:
+def test_the_state_is_shared(sharing_pool: Pool) -> None:
     """Inline and thread bodies get the very object that an earlier step has written."""
     written = object()
     flow = Flow("flow").step("a", lambda ctx: ctx.set("k", written))
@@ -57,7 +57,7 @@ def test_the_state_is_shared(sharing_pool: str) -> None:
     assert written is flow.run()["b"].value
 
 
-def test_earlier_values_are_shared(sharing_pool: str) -> None:
+def test_earlier_values_are_shared(sharing_pool: Pool) -> None:
     """Inline and thread bodies get the very object that an earlier step has returned."""
     returned = object()
     flow = Flow("flow").step("a", lambda ctx: returned)

@@ -13,6 +13,7 @@ from contract_tools import (
     BodyError,
     Gate,
     Journal,
+    Pool,
     When,
     do_nothing,
     fail,
@@ -37,7 +38,7 @@ from syncflow import (
 SHORT = 0.1
 
 
-def run_one(body: Callable[[Context], Any], pool: str | Executor, **options: Any) -> StepResult:
+def run_one(body: Callable[[Context], Any], pool: Pool, **options: Any) -> StepResult:
     """Return the result of a flow's only step, whose body is not left running."""
     return Flow("flow").step("a", body, pool=pool, **options).run(drain=5)["a"]
 
@@ -45,7 +46,7 @@ def run_one(body: Callable[[Context], Any], pool: str | Executor, **options: Any
 # --- one attempt -----------------------------------------------------------------------------
 
 
-def test_an_attempt_that_takes_too_long_fails(worker_pool: str) -> None:
+def test_an_attempt_that_takes_too_long_fails(worker_pool: Pool) -> None:
     """Its error is a `StepTimeoutError`, which is a `TimeoutError`, and says so."""
     result = run_one(sleep_long, worker_pool, timeout=SHORT)
     assert ("failed", StepTimeoutError) == (result.status, type(result.error))
@@ -53,20 +54,20 @@ def test_an_attempt_that_takes_too_long_fails(worker_pool: str) -> None:
     assert "timed out after" in str(result.error)
 
 
-def test_the_error_tells_step_timeout_and_attempt(worker_pool: str) -> None:
+def test_the_error_tells_step_timeout_and_attempt(worker_pool: Pool) -> None:
     """The fields say which attempt of which step exceeded what."""
     error = run_one(sleep_long, worker_pool, timeout=SHORT, retries=1).error
     assert ("a", SHORT, 2) == (error.step_name, error.timeout, error.attempt)
     assert "step 'a' of flow 'flow', attempt 2 of 2" in error.__notes__
 
 
-def test_a_timeout_may_be_a_timedelta(worker_pool: str) -> None:
+def test_a_timeout_may_be_a_timedelta(worker_pool: Pool) -> None:
     """All durations are seconds or `timedelta`."""
     error = run_one(sleep_long, worker_pool, timeout=timedelta(milliseconds=50)).error
     assert 0.05 == error.timeout
 
 
-def test_an_attempt_in_time_completes(worker_pool: str) -> None:
+def test_an_attempt_in_time_completes(worker_pool: Pool) -> None:
     """A limit that is not reached changes nothing."""
     assert 1 == run_one(lambda ctx: ctx.attempt, worker_pool, timeout=100).value
 
@@ -87,7 +88,7 @@ def slow_once(gate: Gate) -> Callable[[Context], int]:
     return body
 
 
-def test_a_timeout_is_retried(worker_pool: str, gate: Gate) -> None:
+def test_a_timeout_is_retried(worker_pool: Pool, gate: Gate) -> None:
     """It counts as a failure for retries."""
     flow = Flow("flow").step("a", slow_once(gate), pool=worker_pool, timeout=SHORT, retries=1)
     result = flow.run()["a"]
@@ -97,13 +98,13 @@ def test_a_timeout_is_retried(worker_pool: str, gate: Gate) -> None:
 @pytest.mark.parametrize(
     ("retry_on", "attempts"), [(TimeoutError, 2), (StepTimeoutError, 2), (ValueError, 1)]
 )
-def test_retry_on_sees_the_timeout(worker_pool: str, retry_on: Any, attempts: int) -> None:
+def test_retry_on_sees_the_timeout(worker_pool: Pool, retry_on: Any, attempts: int) -> None:
     """A timeout is retried as what it is."""
     result = run_one(sleep_long, worker_pool, timeout=SHORT, retries=1, retry_on=retry_on)
     assert attempts == result.attempts
 
 
-def test_an_interrupt_at_the_deadline_is_a_timeout(worker_pool: str) -> None:
+def test_an_interrupt_at_the_deadline_is_a_timeout(worker_pool: Pool) -> None:
     """A `StepInterrupt` because time is up is retried as a `StepTimeoutError`."""
 
     def body(ctx: Context) -> None:
@@ -115,26 +116,24 @@ def test_an_interrupt_at_the_deadline_is_a_timeout(worker_pool: str) -> None:
     assert (2, StepTimeoutError) == (result.attempts, type(result.error))
 
 
-def make_pool(kind: str) -> Executor:
-    """Return a pool of one worker."""
-    return ThreadPool(1) if kind == "thread" else ProcessPool(1)
-
-
-def test_time_counts_from_the_start_of_the_body(worker_pool: str) -> None:
+@pytest.mark.parametrize(
+    "make", [ThreadPool, pytest.param(ProcessPool, marks=pytest.mark.xdist_group("process"))]
+)
+def test_time_counts_from_the_start_of_the_body(make: Callable[[int], Executor]) -> None:
     """Waiting for a worker does not count."""
 
     def occupy(ctx: Context) -> None:
         time.sleep(3 * SHORT)
 
     steps = [Step("first", occupy), Step("second", do_nothing, timeout=SHORT)]
-    with make_pool(worker_pool) as pool:
+    with make(1) as pool:
         flow = Flow("flow").parallel("g", steps, pool=pool, max_concurrency=2)
         result = flow.run()["second"]
     assert "completed" == result.status
     assert SHORT < result.queued
 
 
-def test_each_attempt_has_its_own_time(worker_pool: str, journal: Journal) -> None:
+def test_each_attempt_has_its_own_time(worker_pool: Pool, journal: Journal) -> None:
     """A retry starts with all of its time, and is not cancelled."""
 
     def body(ctx: Context) -> None:
@@ -223,20 +222,22 @@ def test_a_timeout_touches_no_other_process(gate: Gate) -> None:
 # --- threads ---------------------------------------------------------------------------------
 
 
-def test_a_thread_body_is_told_and_abandoned(gate: Gate, journal: Journal) -> None:
+def test_a_thread_body_is_told_and_abandoned(
+    abandoning_pool: Pool, gate: Gate, journal: Journal
+) -> None:
     """`ctx.cancelled` turns true; the run goes on without waiting for the body."""
 
     def body(ctx: Context) -> None:
         gate.wait()
         journal.add(ctx.cancelled)
 
-    result = Flow("flow").step("a", body, timeout=SHORT).run()
+    result = Flow("flow").step("a", body, pool=abandoning_pool, timeout=SHORT).run()
     assert ("failed", ("a",)) == (result.status, result.abandoned)
     gate.open()
     wait_until(lambda: ["True"] == journal.lines)
 
 
-def test_only_the_abandoned_attempt_is_cancelled(gate: Gate) -> None:
+def test_only_the_abandoned_attempt_is_cancelled(abandoning_pool: Pool, gate: Gate) -> None:
     """The next attempt of the same step is not."""
 
     def body(ctx: Context) -> bool:
@@ -244,13 +245,15 @@ def test_only_the_abandoned_attempt_is_cancelled(gate: Gate) -> None:
             gate.wait()
         return ctx.cancelled
 
-    result = Flow("flow").step("a", body, timeout=SHORT, retries=1).run()
+    result = Flow("flow").step("a", body, pool=abandoning_pool, timeout=SHORT, retries=1).run()
     assert result["a"].value is False
     assert ("a",) == result.abandoned
 
 
 @pytest.mark.parametrize("end", [lambda: 1, lambda: {}["late"]], ids=["value", "error"])
-def test_what_an_abandoned_body_ends_with_is_ignored(gate: Gate, end: Callable[[], Any]) -> None:
+def test_what_an_abandoned_body_ends_with_is_ignored(
+    abandoning_pool: Pool, gate: Gate, end: Callable[[], Any]
+) -> None:
     """Neither its value nor its error reaches the result."""
 
     def body(ctx: Context) -> Any:
@@ -260,7 +263,8 @@ def test_what_an_abandoned_body_ends_with_is_ignored(gate: Gate, end: Callable[[
     def release(ctx: Context) -> None:
         gate.open()
 
-    flow = Flow("flow").parallel("g", [Step("a", body, timeout=SHORT), Step("b", do_nothing)])
+    steps = [Step("a", body, timeout=SHORT), Step("b", do_nothing)]
+    flow = Flow("flow").parallel("g", steps, pool=abandoning_pool)
     result = flow.step("release", release).run(drain=5)
     assert ("failed", None, StepTimeoutError) == (
         result["a"].status, result["a"].value, type(result["a"].error),
@@ -285,20 +289,20 @@ def test_an_abandoned_thread_takes_no_slot(gate: Gate) -> None:
 # --- groups ----------------------------------------------------------------------------------
 
 
-def timed_group(pool: str, *steps: Step, **options: Any) -> Any:
+def timed_group(pool: Pool, *steps: Step, **options: Any) -> Any:
     """Run a group with a short time limit, on the workers that the fixture has warmed up."""
     flow = Flow("flow").parallel("g", steps, pool=pool, timeout=2 * SHORT, **options)
     return flow.run(drain=5)
 
 
-def test_members_that_have_not_settled_in_time_fail(worker_pool: str) -> None:
+def test_members_that_have_not_settled_in_time_fail(worker_pool: Pool) -> None:
     """They fail with `StepTimeoutError`; the group is judged by its rule."""
     result = timed_group(worker_pool, Step("good", do_nothing), Step("slow", sleep_long))
     assert ["completed", "failed"] == [step.status for step in result.steps]
     assert (StepTimeoutError, "completed") == (type(result["slow"].error), result.status)
 
 
-def test_the_error_tells_the_timeout_of_the_group(worker_pool: str) -> None:
+def test_the_error_tells_the_timeout_of_the_group(worker_pool: Pool) -> None:
     """The limit that was exceeded is the group's."""
     result = timed_group(worker_pool, Step("slow", sleep_long, timeout=100))
     assert ("slow", 2 * SHORT, 1) == (
@@ -306,7 +310,7 @@ def test_the_error_tells_the_timeout_of_the_group(worker_pool: str) -> None:
     )  # fmt: skip
 
 
-def test_members_that_have_not_started_in_time_fail(worker_pool: str) -> None:
+def test_members_that_have_not_started_in_time_fail(worker_pool: Pool) -> None:
     """They fail with 0 attempts."""
     steps = [Step("slow", sleep_long), Step("waiting", do_nothing)]
     result = timed_group(worker_pool, *steps, max_concurrency=1)
@@ -316,7 +320,7 @@ def test_members_that_have_not_started_in_time_fail(worker_pool: str) -> None:
     )  # fmt: skip
 
 
-def test_members_that_wait_for_a_retry_fail_in_time(worker_pool: str) -> None:
+def test_members_that_wait_for_a_retry_fail_in_time(worker_pool: Pool) -> None:
     """The wait ends with the group's time; what failed before is the cause."""
     result = timed_group(worker_pool, Step("bad", fail, retries=1, retry_delay=1000))
     assert (1, StepTimeoutError, BodyError) == (
@@ -324,7 +328,7 @@ def test_members_that_wait_for_a_retry_fail_in_time(worker_pool: str) -> None:
     )  # fmt: skip
 
 
-def test_nothing_is_retried_once_the_time_of_the_group_is_up(worker_pool: str) -> None:
+def test_nothing_is_retried_once_the_time_of_the_group_is_up(worker_pool: Pool) -> None:
     """A member that was interrupted by the group's deadline has no further attempt."""
     result = timed_group(worker_pool, Step("slow", sleep_long, retries=5))
     assert 1 == result["slow"].attempts
@@ -340,7 +344,7 @@ def test_nothing_is_retried_once_the_time_of_the_group_is_up(worker_pool: str) -
     ids=["default", "min_success", "fail_fast"],
 )
 def test_a_group_whose_time_is_up_is_judged_as_ever(
-    worker_pool: str, options: dict[str, Any], status: str, error: type | None
+    worker_pool: Pool, options: dict[str, Any], status: str, error: type | None
 ) -> None:
     """One of two completed: enough or not, as the group says."""
     steps = [Step("good", do_nothing), Step("slow", sleep_long)]
@@ -348,13 +352,16 @@ def test_a_group_whose_time_is_up_is_judged_as_ever(
     assert (status, error) == (result["g"].status, result.error and type(result.error))
 
 
-def test_blocked_threads_are_abandoned_when_the_group_is_over(gate: Gate) -> None:
+def test_blocked_threads_are_abandoned_when_the_group_is_over(
+    abandoning_pool: Pool, gate: Gate
+) -> None:
     """A member that does not listen is given up at once."""
 
     def hang(ctx: Context) -> None:
         gate.wait()
 
-    flow = Flow("flow").parallel("g", [Step("slow", hang), Step("b", do_nothing)], timeout=SHORT)
+    steps = [Step("slow", hang), Step("b", do_nothing)]
+    flow = Flow("flow").parallel("g", steps, pool=abandoning_pool, timeout=SHORT)
     assert ("slow",) == flow.run().abandoned
 
 
@@ -365,7 +372,7 @@ def test_deaf_processes_are_killed_when_the_group_is_over() -> None:
     assert (StepTimeoutError, ()) == (type(result.error), result.abandoned)
 
 
-def test_the_tighter_limit_counts(worker_pool: str) -> None:
+def test_the_tighter_limit_counts(worker_pool: Pool) -> None:
     """A member's own timeout holds within a group that has more time."""
     flow = Flow("flow").parallel(
         "g", [Step("slow", sleep_long, timeout=SHORT)], pool=worker_pool, timeout=100

@@ -11,7 +11,7 @@ from fault_tools import survive
 
 from syncflow import Flow, RemoteError
 
-process = pytest.mark.xdist_group("process")
+pytestmark = pytest.mark.xdist_group("process")
 
 #: Body, name of the original type, its message.
 NOT_REBUILT = {
@@ -23,13 +23,12 @@ NOT_REBUILT = {
 }
 
 
-@process
 @pytest.mark.parametrize(("body", "name", "message"), NOT_REBUILT.values(), ids=NOT_REBUILT)
 def test_an_error_that_cannot_be_rebuilt(
-    tmp_path: Path, process_pool: Any, body: Any, name: str, message: str
+    tmp_path: Path, any_process_pool: Any, body: Any, name: str, message: str
 ) -> None:
     """A `RemoteError` names the original type, message and traceback."""
-    error = survive(tmp_path, process_pool, body).error
+    error = survive(tmp_path, any_process_pool, body).error
     assert isinstance(error, RemoteError)
     assert (name, message) == (error.type_name.rpartition(".")[2], error.message)
     assert f"in {body.__name__}" in error.traceback
@@ -46,21 +45,19 @@ REBUILT = {
 }
 
 
-@process
 @pytest.mark.parametrize(("body", "name", "message"), REBUILT.values(), ids=REBUILT)
 def test_an_error_that_can_be_rebuilt(
-    tmp_path: Path, process_pool: Any, body: Any, name: str, message: str
+    tmp_path: Path, any_process_pool: Any, body: Any, name: str, message: str
 ) -> None:
     """It arrives as what it was, whatever its `__init__` would make of its args."""
-    error = survive(tmp_path, process_pool, body).error
+    error = survive(tmp_path, any_process_pool, body).error
     assert (name, message) == (type(error).__name__, str(error))
 
 
-@pytest.mark.parametrize("pool", ["inline", "thread", pytest.param("process", marks=process)])
 @pytest.mark.parametrize("body", [payloads.raise_broken_str, payloads.raise_exiting_str])
-def test_an_error_that_cannot_be_shown(pool: str, body: Any) -> None:
+def test_an_error_that_cannot_be_shown(any_pool: Any, body: Any) -> None:
     """A `__str__` that raises, whatever it raises, fails nothing but the step."""
-    result = Flow("broken").step("fault", body, pool=pool).run()
+    result = Flow("broken").step("fault", body, pool=any_pool).run()
     name = getattr(result.error, "type_name", type(result.error).__name__)
     assert name in {"BrokenStr", "ExitingStr"}
     assert f"in {body.__name__}" in "".join(traceback.format_tb(result.error.__traceback__)) + (
@@ -68,56 +65,50 @@ def test_an_error_that_cannot_be_shown(pool: str, body: Any) -> None:
     )
 
 
-@pytest.mark.parametrize("pool", ["inline", "thread", pytest.param("process", marks=process)])
 @pytest.mark.parametrize("body", [payloads.raise_frozen, payloads.raise_frozen_from_frozen])
-def test_an_error_that_lets_nobody_set_an_attribute(pool: str, body: Any) -> None:
+def test_an_error_that_lets_nobody_set_an_attribute(any_pool: Any, body: Any) -> None:
     """A frozen error fails nothing but the step, although no note can be added to it."""
-    result = Flow("frozen").step("fault", body, pool=pool).run(timeout=10)
+    result = Flow("frozen").step("fault", body, pool=any_pool).run(timeout=10)
     error = result.error
     name = error.type_name if isinstance(error, RemoteError) else type(error).__name__
     assert ("failed", "Frozen", 1) == (result.status, name.split(".")[-1], result["fault"].attempts)
 
 
-@process
-def test_notes_arrive_with_the_error(tmp_path: Path, process_pool: Any) -> None:
+def test_notes_arrive_with_the_error(tmp_path: Path, any_process_pool: Any) -> None:
     """In the order in which they were added, before what is added on the way."""
-    error = survive(tmp_path, process_pool, payloads.raise_noted).error
+    error = survive(tmp_path, any_process_pool, payloads.raise_noted).error
     assert ["first note", "second note"] == getattr(error, "__notes__", [])[:2]
     assert "step 'fault' of flow 'faulty', attempt 1 of 1" in error.__notes__
 
 
-@process
-def test_the_chain_of_causes_arrives(tmp_path: Path, process_pool: Any) -> None:
+def test_the_chain_of_causes_arrives(tmp_path: Path, any_process_pool: Any) -> None:
     """Cause and context are what they were in the worker."""
-    error = survive(tmp_path, process_pool, payloads.raise_chain).error
+    error = survive(tmp_path, any_process_pool, payloads.raise_chain).error
     assert isinstance(error, ValueError)
     cause = error.__cause__
     assert (FileNotFoundError, (2, "in between")) == (type(cause), cause.args)
     assert (KeyError, ("innermost",)) == (type(cause.__context__), cause.__context__.args)
 
 
-@process
-def test_a_hidden_context_stays_hidden(tmp_path: Path, process_pool: Any) -> None:
+def test_a_hidden_context_stays_hidden(tmp_path: Path, any_process_pool: Any) -> None:
     """`raise ... from None` means the same across processes."""
-    error = survive(tmp_path, process_pool, payloads.raise_from_none).error
+    error = survive(tmp_path, any_process_pool, payloads.raise_from_none).error
     assert (None, True) == (error.__cause__, error.__suppress_context__)
 
 
-@process
-def test_the_members_of_a_group_arrive(tmp_path: Path, process_pool: Any) -> None:
+def test_the_members_of_a_group_arrive(tmp_path: Path, any_process_pool: Any) -> None:
     """With types, messages and notes."""
-    error = survive(tmp_path, process_pool, payloads.raise_group).error
+    error = survive(tmp_path, any_process_pool, payloads.raise_group).error
     assert isinstance(error, ExceptionGroup)
     first, second = error.exceptions
     assert [ValueError, FileNotFoundError] == [type(first), type(second)]
     assert ["noted"] == first.__notes__
 
 
-@process
 def test_the_remote_traceback_is_printed(
-    tmp_path: Path, process_pool: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, any_process_pool: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`traceback.print_exception` shows the lines of the worker."""
     body = partial(payloads.raise_through_frames, tmp_path)
-    traceback.print_exception(survive(tmp_path, process_pool, body).error)
+    traceback.print_exception(survive(tmp_path, any_process_pool, body).error)
     assert "in a_telling_name" in capsys.readouterr().err

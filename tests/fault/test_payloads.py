@@ -34,25 +34,25 @@ def _check_refusal(error: BaseException | None, what: str, message: str) -> None
 
 @troubles
 def test_a_function_that_cannot_be_sent(
-    tmp_path: Path, process_pool: Any, make: Any, message: str
+    tmp_path: Path, any_process_pool: Any, make: Any, message: str
 ) -> None:
     """The step fails without an attempt, although it has retries."""
     function = make()
     body = function if callable(function) else partial(payloads.give_back, function)
-    result = run_beside(tmp_path, process_pool, Step("fault", body, retries=2))
-    check_survivors(result, process_pool)
+    result = run_beside(tmp_path, any_process_pool, Step("fault", body, retries=2))
+    check_survivors(result, any_process_pool)
     _check_refusal(result["fault"].error, "the function of step 'fault'", message)
     assert 0 == result["fault"].attempts
 
 
 @troubles
 def test_an_input_that_cannot_be_sent(
-    tmp_path: Path, process_pool: Any, make: Any, message: str
+    tmp_path: Path, any_process_pool: Any, make: Any, message: str
 ) -> None:
     """The step that reads it fails at once, although it has retries."""
     fault = Step("fault", payloads.read_input, retries=2)
-    result = run_beside(tmp_path, process_pool, fault, input=make())
-    check_survivors(result, process_pool)
+    result = run_beside(tmp_path, any_process_pool, fault, input=make())
+    check_survivors(result, any_process_pool)
     _check_refusal(result["fault"].error, "the input", message)
     assert 1 == result["fault"].attempts
 
@@ -76,36 +76,36 @@ READERS = {
 @pytest.mark.parametrize(("body", "what"), READERS.values(), ids=READERS)
 @troubles
 def test_a_value_that_cannot_be_sent_fails_who_reads_it(
-    process_pool: Any, make: Any, message: str, body: Any, what: str
+    any_process_pool: Any, make: Any, message: str, body: Any, what: str
 ) -> None:
     """State and earlier values are serialised where they are read: others are not affected."""
     flow = _flow_with_trouble(make).parallel(
         "group",
         [Step("fault", body, retries=2), Step("other", payloads.do_not_read)],
-        pool=process_pool,
+        pool=any_process_pool,
     )
     result = flow.run()
     _check_refusal(result["fault"].error, what, message)
     assert (1, "untouched") == (result["fault"].attempts, result["other"].value)
-    assert Flow("good").step("good", bodies.good, pool=process_pool).run().ok
+    assert Flow("good").step("good", bodies.good, pool=any_process_pool).run().ok
 
 
 @troubles
 def test_a_returned_value_that_cannot_be_sent(
-    tmp_path: Path, process_pool: Any, make: Any, message: str
+    tmp_path: Path, any_process_pool: Any, make: Any, message: str
 ) -> None:
     """The step fails, although its body has returned; it is not retried."""
-    failed = survive(tmp_path, process_pool, partial(payloads.give_back, make), retries=2)
+    failed = survive(tmp_path, any_process_pool, partial(payloads.give_back, make), retries=2)
     _check_refusal(failed.error, "the value of step 'fault'", message)
     assert 1 == failed.attempts
 
 
 @troubles
 def test_a_written_value_that_cannot_be_sent(
-    tmp_path: Path, process_pool: Any, make: Any, message: str
+    tmp_path: Path, any_process_pool: Any, make: Any, message: str
 ) -> None:
     """The step fails, and none of its writes takes effect."""
-    failed = survive(tmp_path, process_pool, partial(payloads.write_state, make))
+    failed = survive(tmp_path, any_process_pool, partial(payloads.write_state, make))
     _check_refusal(failed.error, "the state value 'key' of step 'fault'", message)
 
 
@@ -145,9 +145,9 @@ def test_a_worker_that_crashes_over_the_input(tmp_path: Path, process_pool: Any)
 
 
 @pytest.mark.parametrize("size", [1 << 16, 1 << 20, 1 << 25])
-def test_a_value_larger_than_the_pipe(process_pool: Any, size: int) -> None:
+def test_a_value_larger_than_the_pipe(any_process_pool: Any, size: int) -> None:
     """Long values go there and back."""
-    flow = Flow("long").step("echo", payloads.echo_input, pool=process_pool)
+    flow = Flow("long").step("echo", payloads.echo_input, pool=any_process_pool)
     sent = bytes(size)
     assert sent == flow.run(sent)["echo"].value
 
