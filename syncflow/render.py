@@ -17,6 +17,7 @@ from syncflow.result import (
     FlowResult,
     FlowStatus,
     GroupResult,
+    MapResult,
     RollbackStatus,
     StepResult,
     StepStatus,
@@ -30,11 +31,17 @@ _ALIGNMENT = ("left", "left", "right", "right", "left", "left", "left")
 _CELL_WIDTH = 60
 _LINE_WIDTH = 200
 
-# What each kind of result shows in `to_dict`; for `GroupResult.steps` see `_record`.
+# What each kind of result shows in `to_dict`, the more special one first; for `GroupResult.steps`
+# see `_record`.
 _KEYS: dict[type, tuple[str, ...]] = {
     FlowResult: (
         *("name", "run_id", "status", "ok", "partial", "error", "rollback"),
         *("steps", "groups", "compensations", "abandoned", "started_at", "duration"),
+    ),
+    MapResult: (
+        *("name", "group", "status", "ok", "value", "errors", "error", "completed", "failed"),
+        *("cancelled", "attempts", "queued", "duration", "backoff", "started_at", "pool"),
+        *("worker", "compensation"),
     ),
     StepResult: (
         *("name", "group", "status", "ok", "value", "error", "attempts", "queued", "duration"),
@@ -184,7 +191,11 @@ def _group_row(group: GroupResult) -> tuple[str, ...]:
 def _outcome(step: StepResult) -> str:
     if step.error is not None:
         return _error(step.error)
-    return "" if step.value is None else _one_line(_text(_Brief().repr, step.value))
+    if isinstance(step, MapResult) and step.failed:
+        return f"{step.completed} items completed, {step.failed} failed"
+    if step.value is None or step.status == StepStatus.SKIPPED:
+        return ""
+    return _one_line(_text(_Brief().repr, step.value))
 
 
 def _summary(result: FlowResult) -> str:

@@ -148,7 +148,7 @@ class Attempt:
             return None
         finally:
             # The frames of a failed body lead here: hold nothing that leads to its error.
-            del self, outcome
+            del self, outcome, scope
 
     def refuse(self, error: BaseException) -> None:
         """End without having run: the pool is broken or closed."""

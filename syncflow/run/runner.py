@@ -30,6 +30,7 @@ from syncflow.result import (
     FlowResult,
     FlowStatus,
     GroupResult,
+    MapResult,
     RollbackStatus,
     StepResult,
     StepStatus,
@@ -354,9 +355,10 @@ class Runner:
                 if step.name in known:
                     yield known[step.name]
                     continue
-                result = StepResult(
+                is_map = isinstance(node, Map)
+                result = (MapResult if is_map else StepResult)(
                     step.name, None if parallel is None else parallel.name, StepStatus.SKIPPED,
-                    None, None, 0, 0.0, 0.0, 0.0, None,
+                    [] if is_map else None, None, 0, 0.0, 0.0, 0.0, None,
                     self._places.name(pool_of(step, parallel)), None,
                 )  # fmt: skip
                 skipped.append(result)
