@@ -164,6 +164,13 @@ def test_a_timeout_that_races_with_the_value_has_exactly_one_outcome(
     assert 1 == len({raced.worker})
 
 
+def test_an_interrupt_lands_at_each_bytecode_in_turn(tmp_path: Path) -> None:
+    """Before, in and after a body: the body alone is interrupted, and the worker serves on."""
+    code, shots, stderr = run_script("import interrupt_script; interrupt_script.main()", tmp_path)
+    assert (0, "") == (code, stderr)
+    assert 1000 < int(shots.removesuffix(" shots\n"))
+
+
 # --- on the pipe ---------------------------------------------------------------------------
 
 
