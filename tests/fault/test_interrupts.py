@@ -267,7 +267,9 @@ def test_a_member_stopped_while_its_worker_starts_is_cancelled(delay: float, gra
         timer.start()
         result = flow.run(cancel=token)
         timer.join()
-        assert ("cancelled", "cancelled") == (result.status, result["slow"].status)
+        assert "cancelled" == result.status
+        # Skipped: on a busy machine the stop may come before it is the step's turn.
+        assert result["slow"].status in {"cancelled", "skipped"}
         assert 3 > result.duration
         assert Flow("good").step("good", bodies.good, pool=pool).run().ok
 
