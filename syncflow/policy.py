@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import MethodType
 from typing import Any
@@ -175,6 +175,13 @@ def function(value: object, option: str, where: str) -> Callable[..., Any]:
             value, option, where, "an ordinary function (syncflow is synchronous; async is not)"
         )
     return value
+
+
+def arguments(value: object, option: str, where: str) -> tuple[Any, ...]:
+    """Check what is to be a function's positional arguments; a string would be taken apart."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise _wrong_type(value, option, where, "a tuple of arguments")
+    return tuple(value)
 
 
 def retry_filter(value: object, option: str, where: str) -> RetryOn:

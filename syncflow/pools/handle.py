@@ -317,8 +317,10 @@ class Worker:
         code = self._process.exitcode
         name = None
         if code is not None and code < 0:
-            known = -code in signal.valid_signals()
-            name = getattr(signal.Signals(-code), "name", None) if known else f"signal {-code}"
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:  # of the real-time signals, only the first and the last have one
+                name = f"signal {-code}"
         return kind(self.pid, code, name, step_name, attempt)
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Never, ParamSpec, TypeVar
 
-from syncflow.policy import count, function, seconds
+from syncflow.policy import arguments, function, optional_count, seconds, unknown_option
+from syncflow.pools.checked import CheckedExecutor, check_call
 from syncflow.pools.crew import Shared
 from syncflow.pools.station import FutureCall, Stations, usable_cores
 
@@ -25,8 +26,10 @@ __all__ = ["ProcessPool", "shared_process_pool"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_OPTIONS = ("max_workers", "idle_timeout", "max_tasks_per_worker", "initializer", "initargs")
 
-class ProcessPool(Executor):
+
+class ProcessPool(CheckedExecutor):
     """Worker processes that run one task at a time each; a complete `Executor`.
 
     Processes are started the loky way: no fork, no `if __name__ == "__main__"` guard; lambdas and
@@ -55,22 +58,21 @@ class ProcessPool(Executor):
         max_tasks_per_worker: int | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        **unknown: Never,
     ) -> None:
         where = "ProcessPool"
-        if max_workers is None:
-            limit = usable_cores()
-        else:
-            limit = count(max_workers, "max_workers", where, least=1)
-        if max_tasks_per_worker is not None:
-            count(max_tasks_per_worker, "max_tasks_per_worker", where, least=1)
+        for option in unknown:
+            raise unknown_option(option, _OPTIONS, where)
+        limit = optional_count(max_workers, "max_workers", where, least=1)
+        args = arguments(initargs, "initargs", where)
         if initializer is not None:
             function(initializer, "initializer", where)
         self._stations = Stations(
-            limit,
+            usable_cores() if limit is None else limit,
             "syncflow-process",
             seconds(idle_timeout, "idle_timeout", where, zero_ok=False),
-            max_tasks_per_worker,
-            None if initializer is None else (initializer, tuple(initargs)),
+            optional_count(max_tasks_per_worker, "max_tasks_per_worker", where, least=1),
+            None if initializer is None else (initializer, args),
         )
         weakref.finalize(self, self._stations.crew.close).atexit = False
 
@@ -88,38 +90,27 @@ class ProcessPool(Executor):
         """Run `fn(*args, **kwargs)` in a worker; see `concurrent.futures.Executor.submit`.
 
         Raises:
+            DefinitionError: `fn` is not callable.
             PoolClosedError: after `shutdown`.
         """
+        check_call(fn, "ProcessPool.submit")
         job = FutureCall(self._stations, (fn, args, kwargs))
         self._stations.crew.start(job)
         return job.future
 
-    def map(
+    def _map(
         self,
         fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
+        iterables: tuple[Iterable[Any], ...],
+        chunksize: int,
         **options: Any,
     ) -> Iterator[T]:
-        """Call `fn` with the items of the iterables; see `concurrent.futures.Executor.map`.
-
-        Args:
-            fn: Called once for each item.
-            iterables: Iterated at once, in parallel.
-            timeout: Seconds until the last result; `None`: no limit.
-            chunksize: Items that share one message to a worker.
-            options: Whatever else the running Python's executors know.
-
-        Raises:
-            DefinitionError: `chunksize` is not a positive integer.
-        """
-        count(chunksize, "chunksize", "ProcessPool.map", least=1)
+        """Send `chunksize` items in one message."""
         if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout, **options)
+            return super()._map(fn, iterables, chunksize, **options)
         calls = zip(*iterables, strict=False)
         chunks = iter(lambda: list(islice(calls, chunksize)), [])
-        return _flat(super().map(partial(_call_each, fn), chunks, timeout=timeout, **options))
+        return _flat(super()._map(partial(_call_each, fn), (chunks,), chunksize, **options))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work; see `concurrent.futures.Executor.shutdown`.

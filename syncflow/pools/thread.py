@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Never, ParamSpec, TypeVar
 
 from syncflow.errors import DefinitionTypeError
-from syncflow.policy import count, function
+from syncflow.policy import arguments, function, optional_count, unknown_option
+from syncflow.pools.checked import CheckedExecutor, check_call
 from syncflow.pools.crew import Crew, FutureJob, Shared
 
 __all__ = ["ThreadPool", "shared_thread_pool"]
@@ -18,10 +19,12 @@ __all__ = ["ThreadPool", "shared_thread_pool"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_OPTIONS = ("max_workers", "thread_name_prefix", "initializer", "initargs")
+
 _pool_numbers = itertools.count()
 
 
-class ThreadPool(Executor):
+class ThreadPool(CheckedExecutor):
     """Daemon threads that are reused and grow on demand; a complete `Executor`.
 
     A job that blocks for ever delays neither interpreter exit nor, without `max_workers`, any other
@@ -36,7 +39,7 @@ class ThreadPool(Executor):
         initargs: Arguments of `initializer`.
 
     Raises:
-        DefinitionError: `max_workers` is not a positive integer, `initializer` is not callable.
+        DefinitionError: An argument cannot work.
     """
 
     def __init__(
@@ -46,18 +49,19 @@ class ThreadPool(Executor):
         thread_name_prefix: str = "",
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
+        **unknown: Never,
     ) -> None:
-        limit = (
-            None
-            if max_workers is None
-            else count(max_workers, "max_workers", "ThreadPool", least=1)
-        )
+        where = "ThreadPool"
+        for option in unknown:
+            raise unknown_option(option, _OPTIONS, where)
+        limit = optional_count(max_workers, "max_workers", where, least=1)
+        args = arguments(initargs, "initargs", where)
         enter = None
         if initializer is not None:
-            enter = partial(function(initializer, "initializer", "ThreadPool"), *initargs)
+            enter = partial(function(initializer, "initializer", where), *args)
         if not isinstance(thread_name_prefix, str):
             raise DefinitionTypeError(
-                f"ThreadPool: thread_name_prefix must be a string, not {thread_name_prefix!r}"
+                f"{where}: thread_name_prefix must be a string, not {thread_name_prefix!r}"
             )
         name = thread_name_prefix or f"syncflow-pool{next(_pool_numbers)}"
         self._crew = Crew(limit, name, enter=enter)
@@ -67,8 +71,10 @@ class ThreadPool(Executor):
         """Run `fn(*args, **kwargs)` on a thread; see `concurrent.futures.Executor.submit`.
 
         Raises:
+            DefinitionError: `fn` is not callable.
             PoolClosedError: after `shutdown`.
         """
+        check_call(fn, "ThreadPool.submit")
         job = FutureJob(fn, args, kwargs)
         self._crew.start(job)
         return job.future

@@ -34,7 +34,7 @@ def _find() -> Path:
         path = home / "lib" / _VERSION / "test" / "test_concurrent_futures.py"
         if path.is_file():
             return path
-    raise ImportError(f"no {_VERSION} with test/test_concurrent_futures.py was found")
+    raise ImportError(f"there is no {_VERSION} with test/test_concurrent_futures.py either")
 
 
 _spec = importlib.util.spec_from_file_location(__name__, _find())

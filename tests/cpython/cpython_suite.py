@@ -39,7 +39,7 @@ _MODULES: Final = (
     "test_wait",
 )
 
-_EXIT: Final = "work that is pending at interpreter exit is dropped, as documented"
+_EXIT: Final = "needs pending work to be finished at interpreter exit; it is dropped, as documented"
 _OTHERS: Final = "makes CPython's own executor, whatever `executor_type` says"
 
 
@@ -57,7 +57,7 @@ SKIPPED: Final = {
     "ThreadPoolExecutorTest.test_hang_global_shutdown_lock": _OTHERS,
     "ThreadPoolExecutorTest.test_idle_thread_reuse": _reads("_threads"),
     "ThreadPoolExecutorTest.test_saturation": _reads("_max_workers", "_threads"),
-    "ThreadPoolShutdownTest.test_cancel_futures_wait_false": f"{_OTHERS}; {_EXIT}",
+    "ThreadPoolShutdownTest.test_cancel_futures_wait_false": f"{_OTHERS}, and {_EXIT}",
     "ThreadPoolShutdownTest.test_context_manager_shutdown": _OTHERS,
     "ThreadPoolShutdownTest.test_del_shutdown": _OTHERS,
     "ThreadPoolShutdownTest.test_shutdown_no_wait": _OTHERS,
@@ -95,7 +95,8 @@ def cpython_tests() -> SimpleNamespace:
     try:
         modules = _load()
     except ImportError as missing:
-        pytest.skip(f"CPython's executor tests: {missing}", allow_module_level=True)
+        mine = f"{sys.implementation.name} {'.'.join(map(str, sys.version_info[:3]))}"
+        pytest.skip(f"{mine} ships no {_PACKAGE}, and {missing}", allow_module_level=True)
     return SimpleNamespace(**{name: value for one in modules for name, value in vars(one).items()})
 
 
@@ -133,9 +134,10 @@ class Adapted:
         for name in dir(cls):
             if name.startswith("test"):
                 owner = next(base for base in cls.__mro__ if name in vars(base))
-                reason = SKIPPED.get(f"{owner.__name__}.{name}")
-                if reason is not None:
-                    setattr(cls, name, unittest.skip(reason)(getattr(cls, name)))
+                case = f"{owner.__name__}.{name}"
+                if case in SKIPPED:
+                    skip = unittest.skip(f"{case} {SKIPPED[case]}")
+                    setattr(cls, name, skip(getattr(cls, name)))
 
     @contextmanager
     def _assert_logged(self, message: str) -> Iterator[None]:

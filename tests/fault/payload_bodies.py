@@ -2,11 +2,15 @@
 
 import dataclasses
 import os
+import pickle
 import sys
+import time
 import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
+
+from fault_bodies import PATIENCE
 
 
 def unpicklable() -> object:
@@ -110,6 +114,52 @@ def die_half_way(ctx: Any) -> NoReturn:
     channel = ctx._view._channel
     os.write(channel._fd, (1 << 24).to_bytes(8, "little") + bytes(1000))
     os._exit(7)
+
+
+# --- large buffers ------------------------------------------------------------------------
+
+
+def say_pid() -> None:
+    """Print the pid, all of it at once."""
+    os.write(1, f"{os.getpid()}\n".encode())
+
+
+def hold_input(ctx: Any) -> None:
+    """Map the input, say so, and keep it."""
+    held = ctx.input
+    say_pid()
+    time.sleep(PATIENCE)
+    del held
+
+
+class ArrivesSlowly:
+    """Is being rebuilt for as long as any test takes, and says when it begins."""
+
+    def __reduce__(self) -> Any:
+        return arrive, ()
+
+
+def arrive() -> None:
+    """Say that it begins, and take long."""
+    os.write(1, b"arriving\n")
+    time.sleep(PATIENCE)
+
+
+def send_large(size: int, ctx: object) -> Any:
+    """Return a large buffer that never quite arrives."""
+    say_pid()
+    return pickle.PickleBuffer(bytearray(size)), ArrivesSlowly()
+
+
+def echo_large(ctx: Any) -> Any:
+    """Return a copy of the input, and whether that could not be written to."""
+    return pickle.PickleBuffer(bytearray(ctx.input)), memoryview(ctx.input).readonly
+
+
+def crash_with_large(ctx: Any) -> NoReturn:
+    """Die with the input mapped."""
+    held = ctx.input
+    os._exit(len(held) % 7)
 
 
 # --- errors --------------------------------------------------------------------------------

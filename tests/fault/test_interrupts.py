@@ -164,6 +164,13 @@ def test_a_timeout_that_races_with_the_value_has_exactly_one_outcome(
     assert 1 == len({raced.worker})
 
 
+def test_an_interrupt_lands_at_each_bytecode_in_turn(tmp_path: Path) -> None:
+    """Before, in and after a body: the body alone is interrupted, and the worker serves on."""
+    code, shots, stderr = run_script("import interrupt_script; interrupt_script.main()", tmp_path)
+    assert (0, "") == (code, stderr)
+    assert 1000 < int(shots.removesuffix(" shots\n"))
+
+
 # --- on the pipe ---------------------------------------------------------------------------
 
 
@@ -260,7 +267,9 @@ def test_a_member_stopped_while_its_worker_starts_is_cancelled(delay: float, gra
         timer.start()
         result = flow.run(cancel=token)
         timer.join()
-        assert ("cancelled", "cancelled") == (result.status, result["slow"].status)
+        assert "cancelled" == result.status
+        # Skipped: on a busy machine the stop may come before it is the step's turn.
+        assert result["slow"].status in {"cancelled", "skipped"}
         assert 3 > result.duration
         assert Flow("good").step("good", bodies.good, pool=pool).run().ok
 

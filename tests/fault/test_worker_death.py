@@ -30,6 +30,11 @@ DEATHS = {
     "segfault": (partial(bodies.kill_oneself, signal.SIGSEGV), -signal.SIGSEGV, "SIGSEGV"),
     "abort": (partial(bodies.kill_oneself, signal.SIGABRT), -signal.SIGABRT, "SIGABRT"),
     "sigterm": (partial(bodies.kill_oneself, signal.SIGTERM), -signal.SIGTERM, "SIGTERM"),
+    "signal-without-a-name": (
+        partial(bodies.kill_oneself, signal.SIGRTMIN + 1),
+        -signal.SIGRTMIN - 1,
+        f"signal {signal.SIGRTMIN + 1}",
+    ),
 }
 
 
