@@ -1,7 +1,8 @@
 """Fetch 40 modules of the standard library over HTTP, transform them, and write a report.
 
 A step serves this interpreter's own library from a loopback address. Threads fetch the sources,
-processes tokenize, count and compress them, and the report is removed again if a later step fails:
+processes tokenize, count and compress them, and a flow within this one writes a report and an
+index, which are removed again if a later step fails:
 
     syncflow run examples/fetch_transform.py
     syncflow run examples/fetch_transform.py --input '{"report": "report.txt"}'
@@ -16,6 +17,7 @@ import threading
 import tokenize
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -64,15 +66,22 @@ def fetch(ctx: Context, module: str) -> bytes:
         return bytes(response.read())
 
 
-def transform(ctx: Context, module: str) -> dict[str, Any]:
+def sources(ctx: Context) -> Iterator[tuple[str, bytes]]:
+    """Make the items of the map: each module with its source."""
+    for module in MODULES:
+        yield module, ctx.value(f"fetch {module}")
+
+
+def transform(ctx: Context, item: tuple[str, bytes]) -> dict[str, Any]:
     """Count the identifiers of a module and compress its source. CPU work, on a process."""
-    source = ctx.value(f"fetch {module}")
+    module, source = item
     names = Counter(
         token.string
         for token in tokenize.tokenize(io.BytesIO(source).readline)
         if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
     )
     return {
+        "module": module,
         "names": names.total(),
         "favourite": names.most_common(1)[0][0] if names else "",
         "size": len(source),
@@ -80,36 +89,55 @@ def transform(ctx: Context, module: str) -> dict[str, Any]:
     }
 
 
-def report_path(ctx: Context) -> Path:
-    """Return where the report goes: the input's `report`, else a new temporary name."""
+def collect(ctx: Context) -> None:
+    """Put into the state what is to be published, and where: the input's `report` or a new name."""
     default = Path(tempfile.gettempdir(), f"fetch-transform-{ctx.run_id}.txt")
-    return Path((ctx.input or {}).get("report", default))
+    ctx.set("report", Path((ctx.input or {}).get("report", default)))
+    ctx.set("found", ctx.value("transform"))
 
 
 def write_report(ctx: Context) -> str:
     """Write one line a module, and return the path."""
-    with report_path(ctx).open("w", encoding="utf-8") as report:
-        for module in MODULES:
-            found = ctx.value(f"transform {module}")
-            report.write(
-                "{0:20}{names:7}{size:9}{compressed:9}  {favourite}\n".format(module, **found)
-            )
-    return str(report_path(ctx))
+    line = "{module:20}{names:7}{size:9}{compressed:9}  {favourite}\n"
+    with ctx["report"].open("w", encoding="utf-8") as report:
+        report.writelines(line.format(**found) for found in ctx["found"])
+    return str(ctx["report"])
 
 
 def remove_report(ctx: Context) -> None:
     """Undo `write_report`, however far it came."""
-    report_path(ctx).unlink(missing_ok=True)
+    ctx["report"].unlink(missing_ok=True)
 
 
-def publish(ctx: Context) -> None:
+def write_index(ctx: Context) -> str:
+    """Write which modules each favourite identifier is that of, and return the path."""
+    modules: dict[str, list[str]] = {}
+    for found in ctx["found"]:
+        modules.setdefault(found["favourite"], []).append(found["module"])
+    index: Path = ctx["report"].with_suffix(".index")
+    index.write_text("".join(f"{name}: {' '.join(modules[name])}\n" for name in sorted(modules)))
+    return str(index)
+
+
+def remove_index(ctx: Context) -> None:
+    """Undo `write_index`, however far it came."""
+    ctx["report"].with_suffix(".index").unlink(missing_ok=True)
+
+
+def announce(ctx: Context) -> None:
     """Fail when the input says so, to show the rollback."""
     if (ctx.input or {}).get("fail_late"):
         raise RuntimeError("the input asked for a late failure")
 
 
+publish = (
+    Flow("publish")
+    .step("report", write_report, compensate=remove_report, compensate_on="started")
+    .step("index", write_index, compensate=remove_index, compensate_on="started")
+)
+
 flow = (
-    Flow("fetch-transform")
+    Flow("fetch-transform", pools={"transform": "process"})
     .step("serve", serve, compensate=stop_serving)
     .parallel(
         "fetch",
@@ -128,17 +156,10 @@ flow = (
         ],
         fail_fast=True,
     )
-    .parallel(
-        "transform",
-        [
-            Step(f"transform {module}", partial(transform, module=module), timeout=30)
-            for module in MODULES
-        ],
-        pool="process",
-        fail_fast=True,
-    )
-    .step("report", write_report, compensate=remove_report, compensate_on="started")
-    .step("publish", publish)
+    .map("transform", transform, over=sources, pool="transform", timeout=30, fail_fast=True)
+    .step("collect", collect)
+    .step(publish)
+    .step("announce", announce)
     .step("stop", stop_serving)
 )
 
