@@ -19,7 +19,6 @@ __all__ = [
     "burn",
     "crash",
     "crash_once",
-    "crash_on",
     "double",
     "double_item",
     "endless",
@@ -105,13 +104,8 @@ def crash(_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def crash_on(attempt: int) -> int:
-    """Kill the process on the first attempt."""
-    if attempt == 1:
-        crash(None)
-    return 1
-
-
 def crash_once(ctx: Context) -> int:
-    """Do the same, as a step."""
-    return crash_on(ctx.attempt)
+    """Do so on the first attempt."""
+    if ctx.attempt == 1:
+        crash(ctx)
+    return 1

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from enum import StrEnum
-from typing import NamedTuple
+
+import attrs
 
 __all__ = ["Case", "Kind", "Prepare", "Reading", "Settings", "Side", "Target", "Work"]
 
@@ -16,7 +17,8 @@ Work = Callable[[], object]
 Prepare = Callable[[ExitStack], Work]
 
 
-class Settings(NamedTuple):
+@attrs.frozen
+class Settings:
     """What the user asked for.
 
     Attributes:
@@ -32,7 +34,8 @@ class Settings(NamedTuple):
         return quick if self.quick else full
 
 
-class Reading(NamedTuple):
+@attrs.frozen
+class Reading:
     """A figure that a side took itself, where the time its work takes is not what is asked for.
 
     Attributes:
@@ -55,19 +58,21 @@ class Kind(StrEnum):
     FIGURE = "figure"
 
 
-class Target(NamedTuple):
+@attrs.frozen
+class Target:
     """What is good enough."""
 
     kind: Kind
     limit: float
 
 
-class Side(NamedTuple):
+@attrs.frozen
+class Side:
     """One way to do the work of a case.
 
     Attributes:
         name: Who does it, and how.
-        prepare: Gets it ready; raises `MissingPeer` when what it needs is not installed.
+        prepare: Gets it ready; raises `MissingPeerError` when what it needs is not installed.
         target: `None` where nothing is promised.
     """
 
@@ -76,7 +81,8 @@ class Side(NamedTuple):
     target: Target | None = None
 
 
-class Case(NamedTuple):
+@attrs.frozen
+class Case:
     """One comparison. All sides must compute equal results.
 
     Attributes:
@@ -96,3 +102,10 @@ class Case(NamedTuple):
     unit: str = "s"
     series: str | None = None
     at: int | None = None
+
+    def shortened(self) -> Case:
+        """Leave out the sides that no target is about; without targets, all but the first two."""
+        aimed = [side for side in self.sides[1:] if side.target is not None]
+        if not aimed and self.sides[0].target is None:
+            aimed = list(self.sides[1:2])
+        return attrs.evolve(self, sides=(self.sides[0], *aimed))

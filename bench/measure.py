@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from syncflow.bench.case import Case, Reading, Side, Work
-from syncflow.bench.peers import MissingPeer
+from syncflow.bench.peers import MissingPeerError
 from syncflow.bench.report import Outcome, SideReport
 
 __all__ = ["FULL", "QUICK", "Rounds", "take_turns"]
@@ -50,7 +50,7 @@ class _Contestant:
         """Get ready, or note why that cannot be."""
         try:
             self.work = self.side.prepare(stack)
-        except MissingPeer as missing:
+        except MissingPeerError as missing:
             self._drop(Outcome.MISSING, str(missing))
         except Exception as error:  # noqa: BLE001 - what others wrote must not end the others
             self.fail(f"{type(error).__name__}: {error}")

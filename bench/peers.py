@@ -16,9 +16,10 @@ from typing import Any
 __all__ = [
     "LIMIT",
     "CallAll",
-    "MissingPeer",
+    "MissingPeerError",
     "Peer",
     "dask_cluster",
+    "fresh_thread_pool",
     "joblib_batches",
     "loky_executor",
     "loky_map",
@@ -42,7 +43,7 @@ Peer = Callable[[ExitStack, int], CallAll]
 LIMIT = 300.0
 
 
-class MissingPeer(Exception):
+class MissingPeerError(Exception):
     """What a side needs is not installed."""
 
 
@@ -50,13 +51,13 @@ def require(module: str) -> Any:
     """Import what the extra `bench` brings.
 
     Raises:
-        MissingPeer: It cannot be imported.
+        MissingPeerError: It cannot be imported.
     """
     try:
         return import_module(module)
     except ImportError:
         package = module.partition(".")[0]
-        raise MissingPeer(f"no {package}: pip install 'syncflow[bench]'") from None
+        raise MissingPeerError(f"no {package}: pip install 'syncflow[bench]'") from None
 
 
 def settled(futures: list[Future[Any]]) -> list[Any]:
@@ -72,6 +73,16 @@ def _submitting(pool: Executor) -> CallAll:
 def thread_pool(stack: ExitStack, workers: int) -> CallAll:
     """Return `concurrent.futures.ThreadPoolExecutor`: submit, wait, result."""
     return _submitting(stack.enter_context(ThreadPoolExecutor(workers)))
+
+
+def fresh_thread_pool(_: ExitStack, workers: int) -> CallAll:
+    """Return the same with a pool that is made for each round, as in a script."""
+
+    def call_all(fn: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+        with ThreadPoolExecutor(workers) as pool:
+            return _submitting(pool)(fn, arguments)
+
+    return call_all
 
 
 def standard_executor(workers: int) -> Executor:
@@ -129,7 +140,7 @@ def joblib_batches(stack: ExitStack, workers: int) -> CallAll:
 
     def call_all(fn: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
         calls = (joblib.delayed(fn)(argument) for argument in arguments)
-        return list(joblib.Parallel(workers, timeout=LIMIT)(calls))
+        return list(joblib.Parallel(workers)(calls))
 
     return call_all
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import NamedTuple
+
+import attrs
 
 from syncflow.bench.case import Kind, Target
 
@@ -28,7 +29,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-class SideReport(NamedTuple):
+@attrs.frozen
+class SideReport:
     """The samples of one side.
 
     Attributes:
@@ -56,7 +58,8 @@ class SideReport(NamedTuple):
         return self.spread > UNSTABLE
 
 
-class CaseReport(NamedTuple):
+@attrs.frozen
+class CaseReport:
     """One case, and what else went on while it was measured.
 
     Attributes:
@@ -91,7 +94,7 @@ class CaseReport(NamedTuple):
         """Tell whether a side's target is met; `None` where there is none, or no figure for it."""
         if side.target is None:
             return None
-        kind, limit = side.target
+        kind, limit = side.target.kind, side.target.limit
         if kind == Kind.FIGURE:
             figure = self.figure(side)
             return None if figure is None else figure <= limit
@@ -101,7 +104,8 @@ class CaseReport(NamedTuple):
         return ratio <= limit if kind == Kind.RATIO else 1 / ratio >= limit
 
 
-class Report(NamedTuple):
+@attrs.frozen
+class Report:
     """One run of `syncflow bench`."""
 
     quick: bool

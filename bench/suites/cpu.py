@@ -34,6 +34,8 @@ def cases(settings: Settings) -> list[Case]:
 
 def _workers(settings: Settings) -> list[int]:
     """Return the numbers of workers: powers of two up to the usable cores, and what was asked."""
+    if settings.quick:
+        return [settings.workers]
     most = loky.cpu_count()
     powers = {2**exponent for exponent in range(most.bit_length()) if 2**exponent <= most}
     return sorted(powers | {settings.workers})
@@ -95,7 +97,11 @@ def _case(
     sides = [
         Side("syncflow", _ours(fn, arguments, workers)),
         Side("serial", calls(_serial, 1, fn, given), targets[0]),
-        Side(f"loky.ProcessPoolExecutor({workers}).map", calls(loky_map, workers, fn, given), targets[1]),
+        Side(
+            f"loky.ProcessPoolExecutor({workers}).map",
+            calls(loky_map, workers, fn, given),
+            targets[1],
+        ),
         Side(
             f"concurrent.futures.ProcessPoolExecutor({workers})",
             calls(standard_pool, workers, fn, given),

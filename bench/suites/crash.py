@@ -1,7 +1,13 @@
-"""How soon the work goes on after a worker was killed, and that no other step notices."""
+"""How soon the work goes on after a worker was killed, and that no other step notices.
+
+Peers call functions of the standard library here: their new workers are not to be charged with the
+import of syncflow.
+"""
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, wait
 from contextlib import ExitStack
@@ -10,7 +16,7 @@ from typing import Any, Protocol
 
 from syncflow import Flow, Step, WorkerCrashedError
 from syncflow.bench import peers
-from syncflow.bench.bodies import crash, crash_on, crash_once, nap, no_op
+from syncflow.bench.bodies import crash, crash_once, no_op
 from syncflow.bench.case import Case, Prepare, Settings, Side, Work
 from syncflow.bench.flows import group, process_pool, values
 
@@ -39,14 +45,17 @@ class _Rebuilt:
     def __init__(self, make: Callable[[], Executor], stack: ExitStack) -> None:
         self._make = make
         self._pool = make()
-        stack.callback(lambda: self._pool.shutdown())
+        stack.callback(self.close)
 
     def submit(self, fn: Callable[[Any], Any], argument: object) -> Future[Any]:
         return self._pool.submit(fn, argument)
 
     def recover(self) -> None:
-        self._pool.shutdown()
+        self.close()
         self._pool = self._make()
+
+    def close(self) -> None:
+        self._pool.shutdown()
 
 
 class _Pebble:
@@ -99,18 +108,20 @@ def _among_siblings(workers: int) -> Case:
     )
 
 
-def _nap(_: object) -> float:
-    return nap(NAP)
+def _nap(_: object) -> None:
+    time.sleep(NAP)
 
 
 def _until_all_have_values(pool: _Pool) -> list[Any]:
     """Call again what has no value yet: a broken pool does not say whose fault it was."""
     values: dict[int, Any] = {}
     for attempt in (1, 2):
-        futures = {0: pool.submit(crash_on, attempt)} if 0 not in values else {}
-        for at in range(1, SIBLINGS + 1):
-            if at not in values:
-                futures[at] = pool.submit(nap, NAP)
+        guilty = (signal.raise_signal, signal.SIGKILL) if attempt == 1 else (abs, 1)
+        futures = {
+            at: pool.submit(*(guilty if at == 0 else (time.sleep, NAP)))
+            for at in range(SIBLINGS + 1)
+            if at not in values
+        }
         wait(futures.values(), peers.LIMIT)
         for at, future in futures.items():
             if future.exception(0) is None:
@@ -137,9 +148,9 @@ def _only_worker() -> Case:
             pool = make(stack)
 
             def work() -> object:
-                crashed = pool.submit(crash, None).exception(peers.LIMIT)
+                crashed = pool.submit(signal.raise_signal, signal.SIGKILL).exception(peers.LIMIT)
                 pool.recover()
-                return crashed is not None, pool.submit(no_op, None).result(peers.LIMIT)
+                return crashed is not None, pool.submit(abs, 1).result(peers.LIMIT)
 
             return work
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from threading import Barrier, Event
 from time import perf_counter
@@ -21,7 +21,7 @@ MEMBERS = 32
 SOON = 0.01
 
 
-class _Failure(Exception):
+class _MemberError(Exception):
     """Raised by one member, with the moment at which it was."""
 
 
@@ -40,7 +40,7 @@ def cases(_: Settings) -> list[Case]:
 
 def _fail(barrier: Barrier) -> None:
     barrier.wait(LIMIT)
-    raise _Failure(perf_counter())
+    raise _MemberError(perf_counter())
 
 
 def _ours(_: ExitStack) -> Work:
@@ -52,13 +52,11 @@ def _ours(_: ExitStack) -> Work:
             ctx.sleep(LIMIT)
 
         members = [*group([sleep] * (MEMBERS - 1)), Step("fails", lambda _: _fail(barrier))]
-        flow = Flow("failfast").parallel(
-            "group", members, fail_fast=True, max_concurrency=MEMBERS
-        )
+        flow = Flow("failfast").parallel("group", members, fail_fast=True, max_concurrency=MEMBERS)
         result = flow.run()
         returned = perf_counter()
         stopped = result.groups["group"].cancelled
-        if not isinstance(result.error, _Failure):
+        if not isinstance(result.error, _MemberError):
             raise TypeError(f"the flow's error is {result.error!r}")
         return Reading(returned - result.error.args[0], stopped)
 
@@ -77,12 +75,13 @@ def _theirs(stack: ExitStack) -> Work:
 
         sleepers = [pool.submit(sleep) for _ in range(MEMBERS - 1)]
         failing = pool.submit(_fail, barrier)
-        wait([*sleepers, failing], LIMIT, FIRST_EXCEPTION)
+        members: list[Future[bool] | Future[None]] = [*sleepers, failing]
+        wait(members, LIMIT, FIRST_EXCEPTION)
         stop.set()
         stopped = sum(sleeper.result(LIMIT) for sleeper in sleepers)
         returned = perf_counter()
         error = failing.exception(0)
-        if not isinstance(error, _Failure):
+        if not isinstance(error, _MemberError):
             raise TypeError(f"the error is {error!r}")
         return Reading(returned - error.args[0], stopped)
 

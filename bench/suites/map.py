@@ -9,7 +9,13 @@ from syncflow import Flow
 from syncflow.bench.bodies import double, double_item
 from syncflow.bench.case import Case, Prepare, Settings, Side, Work
 from syncflow.bench.flows import at_most, calls, process_pool
-from syncflow.bench.peers import CallAll, joblib_batches, loky_pool, standard_executor, standard_pool
+from syncflow.bench.peers import (
+    CallAll,
+    joblib_batches,
+    loky_pool,
+    standard_executor,
+    standard_pool,
+)
 
 __all__ = ["cases"]
 
@@ -23,8 +29,16 @@ def cases(settings: Settings) -> list[Case]:
     peers = (
         (f"joblib.Parallel({workers}), automatic batches", joblib_batches, at_most(0.3)),
         (f"loky.ProcessPoolExecutor({workers}), a future an item", loky_pool, None),
-        (f"concurrent.futures.ProcessPoolExecutor({workers}), a future an item", standard_pool, None),
-        (f"concurrent.futures.ProcessPoolExecutor({workers}).map, chunks of {CHUNK}", _chunks, None),
+        (
+            f"concurrent.futures.ProcessPoolExecutor({workers}), a future an item",
+            standard_pool,
+            None,
+        ),
+        (
+            f"concurrent.futures.ProcessPoolExecutor({workers}).map, chunks of {CHUNK}",
+            _chunks,
+            None,
+        ),
     )
     return [
         Case(

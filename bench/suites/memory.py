@@ -21,7 +21,7 @@ THREADS = 32
 
 def cases(settings: Settings) -> list[Case]:
     """Return one case."""
-    items = settings.pick(200_000, 20_000)
+    items = settings.pick(200_000, 5000)
     return [
         Case(
             f"map over {items:,} items on threads, values kept",

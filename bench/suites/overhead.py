@@ -20,6 +20,12 @@ __all__ = ["cases"]
 #: How many thread steps run at once.
 BOUND = 32
 
+#: Gets a side ready that runs so many steps, so many times, and returns the sum of their values.
+Sized = Callable[[int, int], Prepare]
+
+#: What is compared with: its name, its side, and the limit of the ratio, if there is one.
+Against = tuple[str, Sized, float | None]
+
 #: A sample of small groups covers so many steps, or it would measure the clock.
 LEAST_STEPS = 1000
 
@@ -29,44 +35,36 @@ SMALL = 500
 
 def cases(settings: Settings) -> list[Case]:
     """Return each size on each pool, then large groups beside small ones."""
-    sizes = (10, 100, 1000) if settings.quick else (10, 100, 1000, 5000, 20_000)
+    sizes = (10, 1000) if settings.quick else (10, 100, 1000, 5000, 20_000)
     large = settings.pick(20_000, 2000)
     workers = settings.workers
-    on_inline = [_sized("inline", size, _inline, _one_by_one, 0.15) for size in sizes]
-    on_threads = [_sized("thread", size, _threads, _thread_peer, 0.6) for size in sizes]
-    on_processes = [
-        _sized("process", size, _processes(workers), _process_peer(workers))
-        for size in (10, 100, *(() if settings.quick else (1000, 5000, 20_000)))
-    ]
+    loky = (f"loky.ProcessPoolExecutor({workers})", _calls(peers.loky_pool, workers), None)
     return [
-        *on_inline,
-        _serial_engine(settings.pick(100, 20)),
-        *on_threads,
+        *(_sized("inline", size, _inline, _ONE_BY_ONE) for size in sizes),
+        _serial_engine(100),
+        *(_sized("thread", size, _threads, *_THREADS) for size in sizes),
+        *(_sized("process", size, _processes(workers), loky) for size in sizes),
         _many_peers(400, workers),
-        *on_processes,
         _growth("inline", large, _inline),
         _growth("thread", large, _threads),
         _growth("process", large, _processes(workers)),
     ]
 
 
-#: Gets a side ready that runs so many steps, so many times, and returns the sum of their values.
-Sized = Callable[[int, int], Prepare]
-
-
-def _sized(
-    pool: str, steps: int, ours: Sized, peer: tuple[str, Sized], limit: float | None = None
-) -> Case:
-    """Compare with the peer that one would take; the limit holds for `LEAST_STEPS` of them."""
+def _sized(pool: str, steps: int, ours: Sized, *against: Against) -> Case:
+    """Compare with what one would take instead; the limits hold for `LEAST_STEPS`."""
     times = max(1, LEAST_STEPS // steps)
-    name, theirs = peer
-    target = at_most(limit) if limit is not None and steps == LEAST_STEPS else None
+    theirs = (
+        Side(
+            name,
+            sized(steps, times),
+            at_most(limit) if limit is not None and steps == LEAST_STEPS else None,
+        )
+        for name, sized, limit in against
+    )
     return Case(
         f"{steps:,} {pool} steps",
-        (
-            Side("syncflow", ours(steps, times)),
-            Side(name, theirs(steps, times), target),
-        ),
+        (Side("syncflow", ours(steps, times)), *theirs),
         count=steps * times,
         per="step",
         series=pool,
@@ -134,12 +132,11 @@ def _each_awaited(steps: int, times: int) -> Prepare:
     return prepare
 
 
-_one_by_one = ("ThreadPoolExecutor(1), one by one", _each_awaited)
-_thread_peer = (f"ThreadPoolExecutor({BOUND})", _calls(peers.thread_pool, BOUND))
-
-
-def _process_peer(workers: int) -> tuple[str, Sized]:
-    return f"loky.ProcessPoolExecutor({workers})", _calls(peers.loky_pool, workers)
+_ONE_BY_ONE: Against = ("ThreadPoolExecutor(1), one by one", _each_awaited, 0.15)
+_THREADS: tuple[Against, ...] = (
+    (f"ThreadPoolExecutor({BOUND}), made for them", _calls(peers.fresh_thread_pool, BOUND), 0.6),
+    (f"ThreadPoolExecutor({BOUND}), kept", _calls(peers.thread_pool, BOUND), None),
+)
 
 
 def _many_peers(steps: int, workers: int) -> Case:
@@ -148,7 +145,7 @@ def _many_peers(steps: int, workers: int) -> Case:
         ("loky.ProcessPoolExecutor", peers.loky_pool, 0.5),
         ("concurrent.futures.ProcessPoolExecutor", peers.standard_pool, 0.6),
         ("pebble.ProcessPool", peers.pebble_pool, 0.9),
-        ("dask.distributed.LocalCluster", peers.dask_cluster, None),
+        ("dask.distributed", peers.dask_cluster, None),
     )
     return Case(
         f"{steps:,} process steps, all peers",

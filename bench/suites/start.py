@@ -20,9 +20,8 @@ _FIRST = """
 from time import perf_counter
 began = perf_counter()
 {imports}
-from syncflow.bench.bodies import no_op
 value = {value}
-print([perf_counter() - began, value])
+print([perf_counter() - began, int(value)])
 """
 
 
@@ -52,7 +51,7 @@ def cases(_: Settings) -> list[Case]:
                     telling(
                         _FIRST.format(
                             imports="from syncflow import Flow",
-                            value="Flow('start').step('first', no_op, pool='process')"
+                            value="Flow('start').step('first', callable, pool='process')"
                             ".run().raise_for_status()['first'].value",
                         )
                     ),
@@ -62,7 +61,7 @@ def cases(_: Settings) -> list[Case]:
                     telling(
                         _FIRST.format(
                             imports="from loky import ProcessPoolExecutor",
-                            value="ProcessPoolExecutor(1).submit(no_op, None).result()",
+                            value="ProcessPoolExecutor(1).submit(callable, None).result()",
                         )
                     ),
                     at_most(1.1),

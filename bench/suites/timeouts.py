@@ -30,19 +30,20 @@ SIBLINGS = 4
 def cases(settings: Settings) -> list[Case]:
     """Return a body that C code holds, one in Python, and one that blocks a thread."""
     workers = max(2, settings.workers)
+    pebble = f"pebble.ProcessPool({workers})"
     return [
         Case(
             f"process body in a C loop, timeout {TIMEOUT} s, grace {GRACE} s",
             (
                 Side("syncflow", _on_processes(endless_in_c, workers), within(TIMEOUT + 0.3)),
-                Side(f"pebble.ProcessPool({workers}), no grace", _pebble(endless_in_c, workers)),
+                Side(pebble, _pebble(endless_in_c, workers)),
             ),
         ),
         Case(
             f"process body in a Python loop, timeout {TIMEOUT} s",
             (
                 Side("syncflow", _on_processes(endless, workers), within(TIMEOUT + LATE)),
-                Side(f"pebble.ProcessPool({workers}), killed", _pebble(endless, workers)),
+                Side(pebble, _pebble(endless, workers)),
             ),
         ),
         Case(
