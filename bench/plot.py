@@ -45,7 +45,8 @@ def draw(report: Report, path: Path) -> None:
     """
     figure = _figure()
     suites = [suite for suite in DRAWN if _points(report, suite)]
-    for axes, suite in zip(figure.subplots(1, len(suites), squeeze=False)[0], suites, strict=True):
+    for at, suite in enumerate(suites, 1):
+        axes = figure.add_subplot(1, len(suites), at)
         if suite == "overhead":
             _draw_costs(axes, _points(report, suite))
         else:
@@ -56,7 +57,11 @@ def draw(report: Report, path: Path) -> None:
 
 
 def _points(report: Report, suite: str) -> list[CaseReport]:
-    return [case for case in report.cases if case.suite == suite and case.series is not None]
+    return [
+        case
+        for case in report.cases
+        if case.suite == suite and case.series is not None and case.figure(case.sides[0])
+    ]
 
 
 def _draw_costs(axes: Any, cases: Sequence[CaseReport]) -> None:
@@ -86,6 +91,7 @@ def _draw_speedups(axes: Any, cases: Sequence[CaseReport]) -> None:
             axes.plot(*zip(*points, strict=True), marker="o", label=name)
     most = max(serial, default=1)
     axes.plot([1, most], [1, most], color="grey", linestyle=":", label="ideal")
+    axes.set_xticks(sorted(serial), labels=[str(workers) for workers in sorted(serial)])
     axes.set(xlabel="worker processes", ylabel="times as fast as serial", title="Speed-up")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
@@ -60,12 +60,11 @@ def _turns(milliseconds: int) -> int:
 def _known_length(milliseconds: int, workers: int) -> Case:
     # The speed-up is promised for two workers, where 40 pieces come out even; others are free.
     serial = faster(1.75) if workers == 2 else None
-    lengths = [_turns(milliseconds)] * PIECES
     return _case(
         f"{PIECES} x {milliseconds} ms of pure Python, workers: {workers}",
         workers,
         burn,
-        lengths,
+        lambda: [_turns(milliseconds)] * PIECES,
         targets=(serial, at_most(1.05)),
         at=workers,
     )
@@ -78,7 +77,7 @@ def _real_work(modules: int, workers: int) -> Case:
         f"tokenize, count and compress {modules} modules, workers: {workers}",
         workers,
         transform,
-        paths,
+        lambda: paths,
     )
 
 
@@ -86,16 +85,13 @@ def _case(
     name: str,
     workers: int,
     fn: Callable[[Any], object],
-    arguments: list[Any],
+    given: Callable[[], list[Any]],
     *,
     targets: tuple[Target | None, Target | None] = (None, None),
     at: int | None = None,
 ) -> Case:
-    def given() -> Iterable[Any]:
-        return arguments
-
     sides = [
-        Side("syncflow", _ours(fn, arguments, workers)),
+        Side("syncflow", _ours(fn, given, workers)),
         Side("serial", calls(_serial, 1, fn, given), targets[0]),
         Side(
             f"loky.ProcessPoolExecutor({workers}).map",
@@ -111,10 +107,10 @@ def _case(
     return Case(name, tuple(sides), series=None if at is None else "workers", at=at)
 
 
-def _ours(fn: Callable[[Any], object], arguments: list[Any], workers: int) -> Prepare:
+def _ours(fn: Callable[[Any], object], given: Callable[[], list[Any]], workers: int) -> Prepare:
     return steps_on(
         partial(process_pool, workers=workers),
-        lambda: [partial(_without_context, fn, argument) for argument in arguments],
+        lambda: [partial(_without_context, fn, argument) for argument in given()],
         workers,
     )
 

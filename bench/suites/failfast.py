@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from threading import Barrier, Event
 from time import perf_counter
+from typing import Any
 
 from syncflow import Context, Flow, Step
 from syncflow.bench.case import Case, Reading, Settings, Side, Work
@@ -75,7 +76,7 @@ def _theirs(stack: ExitStack) -> Work:
 
         sleepers = [pool.submit(sleep) for _ in range(MEMBERS - 1)]
         failing = pool.submit(_fail, barrier)
-        members: list[Future[bool] | Future[None]] = [*sleepers, failing]
+        members: list[Future[Any]] = [*sleepers, failing]
         wait(members, LIMIT, FIRST_EXCEPTION)
         stop.set()
         stopped = sum(sleeper.result(LIMIT) for sleeper in sleepers)
