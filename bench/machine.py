@@ -68,7 +68,12 @@ def revision() -> str | None:
 
 
 class _Usage(NamedTuple):
-    """What one process has used of the processors: its parent and seconds."""
+    """What one process has used of the processors.
+
+    Attributes:
+        parent: Its parent.
+        seconds: Its own, and those of the children that it has waited for.
+    """
 
     parent: int
     seconds: float
@@ -85,7 +90,7 @@ def _usage() -> dict[int, _Usage]:
                 fields = (process / "stat").read_bytes().rpartition(b")")[2].split()
             except OSError:
                 continue  # it has ended meanwhile
-            spent = (int(fields[11]) + int(fields[12])) / tick
+            spent = sum(map(int, fields[11:15])) / tick
             found[int(process.name)] = _Usage(int(fields[1]), spent)
     return found
 
@@ -93,24 +98,24 @@ def _usage() -> dict[int, _Usage]:
 def busy_share(
     before: Mapping[int, _Usage], after: Mapping[int, _Usage], own: int, seconds: float
 ) -> float:
-    """Return how many cores other programs used: all but the process `own` and what it started."""
+    """Return how many cores other programs used: all but the process `own` and what it started.
 
+    What a process has used goes over to its parent when it ends, so the sum over all tells also of
+    those that were there only for a while.
+    """
+    spent = _used_by_others(after, own) - _used_by_others(before, own)
+    return max(0.0, spent / seconds) if seconds else 0.0
+
+
+def _used_by_others(usages: Mapping[int, _Usage], own: int) -> float:
     def is_ours(pid: int) -> bool:
         seen = set()
-        while pid not in seen:
-            if pid == own:
-                return True
+        while pid in usages and pid != own and pid not in seen:
             seen.add(pid)
-            usage = after.get(pid)
-            pid = usage.parent if usage else 0
-        return False
+            pid = usages[pid].parent
+        return pid == own
 
-    spent = (
-        max(0.0, usage.seconds - before[pid].seconds)  # a pid may have been given away again
-        for pid, usage in after.items()
-        if pid in before and not is_ours(pid)
-    )
-    return sum(spent) / seconds if seconds else 0.0
+    return sum(usage.seconds for pid, usage in usages.items() if not is_ours(pid))
 
 
 class Others:

@@ -51,9 +51,9 @@ class _Contestant:
         try:
             self.work = self.side.prepare(stack)
         except MissingPeerError as missing:
-            self._drop(Outcome.MISSING, str(missing))
-        except Exception as error:  # noqa: BLE001 - what others wrote must not end the others
-            self.fail(f"{type(error).__name__}: {error}")
+            self.drop(Outcome.MISSING, str(missing))
+        except Exception as error:  # noqa: BLE001 - one side must not end the others
+            self.drop(Outcome.FAILED, f"{type(error).__name__}: {error}")
 
     def turn(self) -> Reading | None:
         """Work once; `None` when there is nothing to measure."""
@@ -64,16 +64,13 @@ class _Contestant:
             result = self.work()
             took = perf_counter() - began
         except Exception as error:  # noqa: BLE001 - as above
-            self.fail(f"{type(error).__name__}: {error}")
+            self.drop(Outcome.FAILED, f"{type(error).__name__}: {error}")
             return None
         return result if isinstance(result, Reading) else Reading(took, result)
 
-    def fail(self, note: str) -> None:
+    def drop(self, outcome: Outcome, note: str) -> None:
         """Take no further part."""
-        self._drop(Outcome.FAILED, " ".join(note.split()))
-
-    def _drop(self, outcome: Outcome, note: str) -> None:
-        self.outcome, self.note = outcome, note
+        self.outcome, self.note = outcome, " ".join(note.split())
         self.work = None
         self.samples.clear()
 
@@ -99,8 +96,8 @@ def take_turns(case: Case, rounds: Rounds) -> tuple[SideReport, ...]:
     """Run all sides in turn (A B A B ...), so that whatever slows the machine slows them alike.
 
     One round more goes first, unmeasured. Each side is timed, unless it returns a `Reading`. A side
-    that raises, or computes something else than the first one does, has failed and takes no
-    further part: comparing it would mean nothing.
+    that raises, or computes something else than the first one does, takes no further part:
+    comparing it would mean nothing.
 
     Returns:
         A report for each side, in order.
@@ -128,6 +125,6 @@ def _play(contestants: list[_Contestant], rounds: Rounds) -> None:
             if first is _NOTHING:
                 first = reading.result
             if reading.result != first:
-                contestant.fail("computed something else than the first side")
+                contestant.drop(Outcome.DIFFERENT, "computed something else than the first side")
             elif number:
                 contestant.samples.append(reading.figure)

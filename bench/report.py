@@ -25,8 +25,10 @@ class Outcome(StrEnum):
     MEASURED = "measured"
     #: What it needs is not installed.
     MISSING = "missing"
-    #: It raised, or computed something else than the first side.
+    #: It raised.
     FAILED = "failed"
+    #: It computed something else than the first side.
+    DIFFERENT = "different"
 
 
 @attrs.frozen
@@ -114,6 +116,14 @@ class Report:
     cases: tuple[CaseReport, ...]
 
     @property
-    def failed(self) -> int:
-        """How many sides failed."""
-        return sum(side.outcome == Outcome.FAILED for case in self.cases for side in case.sides)
+    def wrong(self) -> int:
+        """How many cases show that something is wrong with syncflow.
+
+        Those where its own side raised, and those where results differ. What a peer raises is its
+        own affair.
+        """
+        return sum(
+            case.sides[0].outcome == Outcome.FAILED
+            or any(side.outcome == Outcome.DIFFERENT for side in case.sides)
+            for case in self.cases
+        )

@@ -53,7 +53,7 @@ def _rows(case: CaseReport) -> Iterator[list[str]]:
 def _cells(case: CaseReport, side: SideReport) -> list[str]:
     figure = case.figure(side)
     if figure is None:
-        word = "" if side.outcome == Outcome.MISSING else "FAILED: "
+        word = "" if side.outcome == Outcome.MISSING else f"{side.outcome.upper()}: "
         return ["-", "", "", f"{word}{side.note}"]
     marks = (_BUSY_MARK if case.disturbed else "") + (_SPREAD_MARK if side.unstable else "")
     ratio = None if side is case.sides[0] else case.ratio(side)

@@ -133,7 +133,7 @@ def bench_command(
 
     \b
     Suites: overhead io cpu payload timeouts crash failfast start map memory; without one, all.
-    Exit code 1: a side failed, or got another result.
+    Exit code 1: a step of syncflow failed, or results differ.
 
     \b
     Examples:
@@ -164,9 +164,9 @@ def bench_command(
         wrote.append(_wrote(json_file, lambda: json_file.write_text(to_json(report), "utf-8")))
     if plot_file is not None:
         wrote.append(_wrote(plot_file, lambda: draw(report, plot_file)))
-    if report.failed:
-        tell(f"sides that failed: {report.failed}", "red")
-    ctx.exit(exit_codes.FAILED if report.failed or not all(wrote) else exit_codes.COMPLETED)
+    if report.wrong:
+        tell(f"syncflow failed, or results differ, in {report.wrong} of the cases", "red")
+    ctx.exit(exit_codes.FAILED if report.wrong or not all(wrote) else exit_codes.COMPLETED)
 
 
 def _wrote(path: Path, write: Callable[[], object]) -> bool:

@@ -32,6 +32,11 @@ def failed(name, note="ValueError: no"):
     return SideReport(name, Outcome.FAILED, (), note)
 
 
+def different(name, note="computed something else"):
+    """Return a side with another result."""
+    return SideReport(name, Outcome.DIFFERENT, (), note)
+
+
 def case(*sides, name="a case", suite="io", count=1, per=None, unit="s", others=0.0, **place):
     """Return a case of these sides."""
     place = {"series": None, "at": None} | place

@@ -103,8 +103,27 @@ def test_fails_when_results_differ(invoke, suites):
     suites(lambda: 1, lambda: 2)
     result = invoke("bench", "io")
     assert 1 == result.exit_code
-    assert "side 1 - FAILED: computed something else than the first side" in rows(result.stdout)
-    assert "syncflow: sides that failed: 1" == result.stderr.splitlines()[-1]
+    assert "side 1 - DIFFERENT: computed something else than the first side" in rows(result.stdout)
+    assert (
+        "syncflow: syncflow failed, or results differ, in 1 of the cases"
+        == result.stderr.splitlines()[-1]
+    )
+
+
+def test_fails_when_syncflow_does(invoke, suites):
+    """Its side is the first."""
+    suites(lambda: 1 / 0, lambda: 1)
+    result = invoke("bench", "io")
+    assert 1 == result.exit_code
+    assert "a case side 0 - FAILED: ZeroDivisionError: division by zero" in rows(result.stdout)
+
+
+def test_does_not_fail_when_a_peer_does(invoke, suites):
+    """Its row says so."""
+    suites(lambda: 1, lambda: 1 / 0)
+    result = invoke("bench", "io")
+    assert 0 == result.exit_code
+    assert "side 1 - FAILED: ZeroDivisionError: division by zero" in rows(result.stdout)
 
 
 def test_keeps_prints_out_of_the_tables(invoke, suites):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from bench_reports import case, failed, measured, missing, report
+from bench_reports import case, different, failed, measured, missing, report
 
 import syncflow.bench
 from syncflow.bench.case import Kind, Target
@@ -21,6 +21,7 @@ FULL = report(
         measured("peer", 4, target=Target(Kind.SPEEDUP, 1.75)),
         missing("joblib", target=Target(Kind.RATIO, 0.3)),
         failed("dask"),
+        different("pebble"),
         count=20,
         per="step",
         series="thread",

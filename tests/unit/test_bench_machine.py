@@ -25,14 +25,15 @@ BEFORE = usage(p1=(0, 1.0), p5=(1, 1.0), p7=(1, 2.0), p8=(7, 1.0), p9=(8, 1.0))
         (0.5, BEFORE | usage(p5=(1, 2.0))),
         (0.0, BEFORE | usage(p7=(1, 9.0), p8=(7, 9.0), p9=(8, 9.0))),
         (0.5, BEFORE | usage(p5=(1, 2.0), p9=(8, 9.0))),
-        (0.0, BEFORE | usage(p6=(1, 9.0))),
-        (0.0, BEFORE | usage(p5=(1, 0.5))),
-        (0.5, usage(p5=(3, 2.0))),
+        (0.5, BEFORE | usage(p6=(5, 1.0))),
+        (0.5, usage(p1=(0, 3.0), p7=(1, 2.0))),
+        (0.0, usage(p7=(1, 2.0))),
+        (1.0, BEFORE | usage(p6=(3, 2.0))),
     ],
-    ids=["idle", "other", "ours", "both", "new", "another of that pid", "parent gone"],
+    ids=["idle", "other", "ours", "both", "new", "waited for", "never waited for", "orphan"],
 )
 def test_sees_what_others_use(share, after):
-    """The process itself and what it started do not count; what has come meanwhile cannot."""
+    """The process itself and what it started do not count; others do, also after their end."""
     assert share == busy_share(BEFORE, after, own=7, seconds=2.0)
 
 

@@ -1,7 +1,7 @@
 """Figures are derived from samples: median, spread, ratio, and whether a target is met."""
 
 import pytest
-from bench_reports import case, failed, measured, missing, report
+from bench_reports import case, different, failed, measured, missing, report
 
 from syncflow.bench.case import Kind, Target
 
@@ -88,7 +88,18 @@ def test_judges_nothing_without_a_figure(target):
     assert case(measured("ours", 1), side).meets(side) is None
 
 
-def test_counts_what_failed():
-    """A missing side has not failed."""
-    first, second = case(failed("ours"), missing("theirs")), case(measured("ours", 1), failed("x"))
-    assert 2 == report(first, second).failed
+@pytest.mark.parametrize(
+    ("wrong", "sides"),
+    [
+        (0, [measured("ours", 1), measured("peer", 1)]),
+        (0, [measured("ours", 1), missing("peer")]),
+        (0, [measured("ours", 1), failed("peer")]),
+        (0, [missing("ours"), measured("peer", 1)]),
+        (1, [failed("ours"), measured("peer", 1)]),
+        (1, [measured("ours", 1), different("peer")]),
+        (1, [failed("ours"), different("peer"), different("another")]),
+    ],
+)
+def test_knows_what_is_wrong(wrong, sides):
+    """A failure of ours, or results that differ; nothing that is missing or that a peer raised."""
+    assert wrong == report(case(measured("ours", 1)), case(*sides)).wrong

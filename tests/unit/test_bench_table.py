@@ -1,7 +1,7 @@
 """Tables show figures with three digits, and mark what is missed, missing and unstable."""
 
 import pytest
-from bench_reports import case, failed, measured, missing, report
+from bench_reports import case, different, failed, measured, missing, report
 
 from syncflow.bench.case import Kind, Target
 from syncflow.bench.table import quantity, tables
@@ -84,6 +84,12 @@ def test_says_why_a_side_failed():
     """A failure cannot be mistaken for a missing peer."""
     text = tables(report(case(failed("ours"))))
     assert "- FAILED: ValueError: no" == line_of(text, "ours")
+
+
+def test_says_whose_result_differs():
+    """That is no figure, either."""
+    text = tables(report(case(measured("ours", 1), different("peer"))))
+    assert "- DIFFERENT: computed something else" == line_of(text, "peer")
 
 
 def test_marks_what_is_unstable():
