@@ -77,8 +77,10 @@ def _theirs(stack: ExitStack) -> Work:
         sleepers = [pool.submit(sleep) for _ in range(MEMBERS - 1)]
         failing = pool.submit(_fail, barrier)
         members: list[Future[Any]] = [*sleepers, failing]
-        wait(members, LIMIT, FIRST_EXCEPTION)
-        stop.set()
+        try:
+            wait(members, LIMIT, FIRST_EXCEPTION)
+        finally:
+            stop.set()  # also on Ctrl-C: the pool waits for them when it is closed
         stopped = sum(sleeper.result(LIMIT) for sleeper in sleepers)
         returned = perf_counter()
         error = failing.exception(0)
