@@ -9,8 +9,8 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, wait
-from contextlib import ExitStack
+from concurrent.futures import BrokenExecutor, Executor, Future, wait
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -113,21 +113,27 @@ def _nap(_: object) -> None:
 
 
 def _until_all_have_values(pool: _Pool) -> list[Any]:
-    """Call again what has no value yet: a broken pool does not say whose fault it was."""
+    """Call again what has no value yet: a broken pool does not say whose fault it was.
+
+    Raises:
+        RuntimeError: Something has no value after the second attempt.
+    """
     values: dict[int, Any] = {}
     for attempt in (1, 2):
         guilty = (signal.raise_signal, signal.SIGKILL) if attempt == 1 else (abs, 1)
-        futures = {
-            at: pool.submit(*(guilty if at == 0 else (time.sleep, NAP)))
-            for at in range(SIBLINGS + 1)
-            if at not in values
-        }
+        futures = {}
+        with suppress(BrokenExecutor):  # the first may have killed its worker already
+            for at in range(SIBLINGS + 1):
+                if at not in values:
+                    futures[at] = pool.submit(*(guilty if at == 0 else (time.sleep, NAP)))
         wait(futures.values(), peers.LIMIT)
         for at, future in futures.items():
             if future.exception(0) is None:
                 values[at] = future.result()
         if attempt == 1:
             pool.recover()
+    if len(values) <= SIBLINGS:
+        raise RuntimeError(f"{len(values)} of {SIBLINGS + 1} calls have a value")
     return [values[at] for at in sorted(values)]
 
 

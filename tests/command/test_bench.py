@@ -77,8 +77,8 @@ def test_measures_processes(tmp_path):
     )
     assert 0 == code, stdout + stderr
     document = json.loads((tmp_path / "out.json").read_text())
-    assert ["measured"] * 4 == [
-        side["outcome"] for case in document["cases"] for side in case["sides"]
+    assert [("measured", None)] * 4 == [
+        (side["outcome"], side["note"]) for case in document["cases"] for side in case["sides"]
     ]
 
 
