@@ -5,6 +5,7 @@ Data goes to stdout and everything else to stderr. `exit_codes` names the exit c
 
 import click
 
+from syncflow.cli.bench import bench_command
 from syncflow.cli.run import run_command
 from syncflow.cli.usage import OneLineErrors
 
@@ -32,3 +33,4 @@ def main() -> None:
 
 
 main.add_command(run_command)
+main.add_command(bench_command)

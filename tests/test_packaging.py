@@ -47,6 +47,11 @@ def test_ships_its_types(shipped):
     assert "syncflow/py.typed" in shipped
 
 
+def test_ships_the_schema_of_the_benchmark(shipped):
+    """What `syncflow bench --json` writes is described where it is read."""
+    assert "syncflow/bench/schema.json" in shipped
+
+
 @pytest.mark.parametrize("module", ["loky", "cloudpickle", "multiprocessing", "click", "tabulate"])
 def test_imports_nothing_it_may_not_need(tmp_path, module):
     """`import syncflow` does not import what only some users need."""
