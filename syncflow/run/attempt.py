@@ -191,10 +191,10 @@ def perform_each(
     alone = 0
     limit = None
     token = current.set(None)  # type: ignore[arg-type]  # set to a context before each body
-    watched = False
+    watched = failed = False
     started_at = now = monotonic()
     for position, item in enumerate(items):
-        if at.asked or (until_failure and special):
+        if at.asked or (until_failure and failed):
             break
         if context is None or getrefcount(context) > alone:
             context = at.context = context_of(position)
@@ -217,6 +217,7 @@ def perform_each(
         except BaseException as error:
             _strip(error)
             context._detach()
+            failed = True
             special[position] = Outcome(
                 None, error, context._writes, now, monotonic(), overdue=at.overdue
             )
@@ -224,6 +225,7 @@ def perform_each(
             if not (at.overdue or context._interrupted or context._writes):
                 values.append(value)
                 continue
+            failed = failed or at.overdue
             special[position] = Outcome(
                 value, None, context._writes, now, monotonic(), overdue=at.overdue
             )
