@@ -173,7 +173,9 @@ def perform_each(
     """Run the body of one item after the other in this thread. Never raises.
 
     A context that nobody has kept, nor used in a way that lasts, serves the next item, too: making
-    one costs as much as all the rest.
+    one costs as much as all the rest. (Who copies the context variables in a body and asks for the
+    current context after that body has ended may get that of a later item: it is valid while its
+    body runs.)
 
     Args:
         function: The body; called with a context and an item.
