@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -31,13 +30,6 @@ from syncflow import (
 )
 
 pytestmark = pytest.mark.xdist_group("process")
-
-
-@pytest.fixture(params=["processes", "loky"])
-def mortal(request: pytest.FixtureRequest) -> Iterator[Executor]:
-    """Return an executor of two worker processes that a test may break."""
-    with make_executor(request.param) as executor:
-        yield executor
 
 
 def check_others() -> None:
