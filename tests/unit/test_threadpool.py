@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from syncflow.errors import DefinitionError, PoolClosedError
+from syncflow.errors import PoolClosedError
 from syncflow.pools.crew import Crew, FutureJob
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 
@@ -175,20 +174,6 @@ def test_a_callback_that_exits_harms_nobody() -> None:
         with Gate() as gate:
             pool.submit(gate).add_done_callback(lambda future: sys.exit())
         assert 0 == result_of(pool.submit(int))
-
-
-@pytest.mark.parametrize("count", [0, -1, True, 1.0, "1", math.nan])
-def test_bad_max_workers(count: Any) -> None:
-    """Anything but a positive integer is refused at the call."""
-    with pytest.raises(DefinitionError, match="max_workers"):
-        ThreadPool(count)
-
-
-@pytest.mark.parametrize("initializer", [1, "f", []])
-def test_bad_initializer(initializer: Any) -> None:
-    """What cannot be called is a `TypeError` at the call."""
-    with pytest.raises(TypeError, match="initializer"):
-        ThreadPool(initializer=initializer)
 
 
 # --- threads ---------------------------------------------------------------------------------
