@@ -135,7 +135,10 @@ MANY_RUNS = (
     PRELUDE
     + """
 import gc, threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+foreign = ThreadPoolExecutor(2)
 
 def fail(ctx):
     raise LookupError("as planned")
@@ -144,7 +147,9 @@ flow = Flow("many").step("inline", lambda ctx: ctx.set("key", 1))
 flow.parallel("group", [
     Step("thread", lambda ctx: ctx.get("key"), timeout=5),
     Step("process", bodies.good, pool="process", timeout=5),
+    Step("foreign", lambda ctx: ctx.get("key"), pool=foreign, timeout=5),
     Step("failing", fail, retries=1),
+    Step("failing-too", fail, pool=foreign),
 ])
 failing = Flow("failing").step("first", lambda ctx: None, compensate=lambda ctx: None)
 failing.step("fail", fail)
@@ -166,7 +171,7 @@ runs(200)
 gc.collect()
 gc.disable()
 before = figures()
-runs(900)
+runs(4800)
 after = figures()
 assert before[:3] == after[:3], (before, after)
 grown = (after[3] - before[3]) * os.sysconf("SC_PAGE_SIZE")
@@ -176,6 +181,6 @@ print("flat")
 )
 
 
-def test_two_thousand_runs_leave_nothing_behind(tmp_path: Path) -> None:
+def test_ten_thousand_runs_leave_nothing_behind(tmp_path: Path) -> None:
     """Threads, children, descriptors and memory stay the same, with no help by the collector."""
     assert (0, "flat\n", "") == run_script(MANY_RUNS, tmp_path)
