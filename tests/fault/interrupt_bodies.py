@@ -125,8 +125,9 @@ def read_in_many_threads(ctx: Any) -> list[object]:
 
 
 def hold_the_lock_for_a_while(ctx: Any) -> None:
-    """Stay in C and hold the interpreter's lock."""
+    """Stay in C and hold the interpreter's lock; go on when the others have it back."""
     sum(range(10**7))
+    time.sleep(0.4)
 
 
 def block_on_socket_for_a_while(ctx: Any) -> None:
