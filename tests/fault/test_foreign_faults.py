@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import multiprocessing
 import os
 import signal
 import threading
+import weakref
 from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +19,7 @@ import interrupt_bodies as interrupts
 import loky
 import payload_bodies as payloads
 import pytest
-from fault_tools import run_beside, survive
+from fault_tools import run_beside, run_script, seconds_until, survive
 from foreign_tools import make_executor
 
 from syncflow import (
@@ -313,3 +316,59 @@ def test_a_body_that_finishes_after_run_has_returned_is_undone(
     assert told.wait(bodies.PATIENCE)
     assert [("written", "returned")] == seen
     assert Flow("good").step("good", bodies.good, pool=abandoning_pool).run().ok
+
+
+# --- what is left behind ---------------------------------------------------------------------
+
+
+ERRORS: dict[str, dict[str, Any]] = {
+    "raises": {"fn": payloads.raise_needs_arguments},
+    "cannot-be-sent": {"fn": partial(payloads.give_back, payloads.unpicklable())},
+    "times-out": {"fn": partial(interrupts.sleep_for, 0.3), "timeout": 0.05},
+}
+
+
+@pytest.mark.parametrize("options", ERRORS.values(), ids=ERRORS)
+def test_an_error_is_collected_with_its_result(
+    mortal: Executor, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    """No cycle keeps it: it needs no help by the collector."""
+    monkeypatch.setattr(logging.getLogger("syncflow"), "disabled", True)  # pytest keeps records
+    flow = Flow("flow").step(Step("fault", pool=mortal, **options))
+    gc.collect()
+    gc.disable()
+    try:
+        result = flow.run(drain=bodies.PATIENCE)
+        reference = weakref.ref(result.error)
+        del result
+        seconds_until(lambda: reference() is None, bodies.PATIENCE / 4)
+    finally:
+        gc.enable()
+
+
+FORKED = """
+import os, sys, warnings
+from concurrent.futures import ThreadPoolExecutor
+warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and newer warn of any such fork
+import fault_bodies as bodies
+from syncflow import Flow, StepTimeoutError
+
+def run(pool):
+    return Flow("fork").step("step", bodies.good, pool=pool, timeout=0.5).run()
+
+executor = ThreadPoolExecutor(1)
+assert run(executor).ok
+child = os.fork()
+if child == 0:
+    assert isinstance(run(executor).error, StepTimeoutError)
+    assert run("thread").ok and run(ThreadPoolExecutor(1)).ok
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+assert run(executor).ok
+print("done")
+"""
+
+
+def test_an_executor_of_the_parent_hangs_no_run_of_a_forked_child(tmp_path: Path) -> None:
+    """What it takes there it never runs: the step times out; other pools run good steps."""
+    assert (0, "done\n", "") == run_script(FORKED, tmp_path)
