@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -51,9 +53,10 @@ def test_steps_may_run_flows_ten_levels_deep(sharing_pool: Pool) -> None:
     assert 10 == nested(10, sharing_pool).run()["level"].value
 
 
-def test_a_hundred_members_may_run_flows_ten_levels_deep() -> None:
-    """The pool grows on demand: nobody waits for a thread that waits for them."""
-    with ThreadPool() as pool:  # as the shared one, but for its thousand threads, which go
+@pytest.mark.parametrize("make", [ThreadPool, partial(ThreadPoolExecutor, 1100)])
+def test_a_hundred_members_may_run_flows_ten_levels_deep(make: Callable[[], Executor]) -> None:
+    """A pool of ours grows on demand; an executor has to be large enough."""
+    with make() as pool:  # as the shared one, but for its thousand threads, which go
         steps = [
             Step(f"s{number}", lambda ctx: nested(10, pool).run()["level"].value)
             for number in range(100)

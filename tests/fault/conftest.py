@@ -86,6 +86,20 @@ def abandoning_pool(request: pytest.FixtureRequest, foreign: object) -> Iterator
     yield from _any(request, Path())
 
 
+@pytest.fixture(params=["processes", "loky"])
+def mortal(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Executor]:
+    """Return an executor of two worker processes that a test may break.
+
+    They have started: CPython's does not watch a worker that it starts while another one runs a
+    call, until it is given the next call or result.
+    """
+    with make_executor(request.param) as executor:
+        _warm(executor, tmp_path_factory.mktemp("warm"))
+        yield executor
+
+
 @pytest.fixture
 def own_pool() -> Iterator[ProcessPool]:
     """Return a process pool with one worker."""

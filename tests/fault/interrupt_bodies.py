@@ -1,5 +1,6 @@
 """Bodies that are interrupted at delicate moments."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -118,3 +119,46 @@ def read_in_many_threads(ctx: Any) -> list[object]:
     for thread in threads:
         thread.join()
     return sorted(map(str, found))
+
+
+# --- bodies that stop of themselves, but not when they are asked to --------------------------
+
+
+def hold_the_lock_for_a_while(ctx: Any) -> None:
+    """Stay in C and hold the interpreter's lock; go on when the others have it back."""
+    sum(range(10**7))
+    time.sleep(0.4)
+
+
+def block_on_socket_for_a_while(ctx: Any) -> None:
+    """Wait for bytes that do not come."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0.4)
+        try:
+            ours.recv(1)
+        except TimeoutError:
+            return
+
+
+def swallow_for_a_while(ctx: Any) -> None:
+    """Swallow whatever comes."""
+    until = time.monotonic() + 0.4
+    while time.monotonic() < until:
+        try:
+            ctx.sleep(0.1)
+        except BaseException:  # noqa: BLE001 - this is the fault
+            time.sleep(0.01)
+
+
+def tell_and_sleep_for(directory: Path, seconds: float, ctx: Any) -> None:
+    """Say that the body runs, and sleep in one piece."""
+    write_text(directory / "began", "")
+    time.sleep(seconds)
+
+
+def write_once_released(directory: Path, ctx: Any) -> str:
+    """Wait until the test says so, write, return."""
+    wait_for(directory / "release")
+    ctx.set("late", "written")
+    return "returned"

@@ -359,3 +359,8 @@ def raise_through_frames(path: Path, ctx: object) -> None:
         throw(ValueError("a message"))
 
     a_telling_name()
+
+
+def raise_class(raised: type[BaseException], ctx: object) -> None:
+    """Raise an error of that class."""
+    throw(raised("a message"))

@@ -13,8 +13,10 @@ PRELUDE = """
 import faulthandler, os, random, signal, sys, threading, time
 from functools import partial
 from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from syncflow import Flow, ProcessPool, Step
 
+foreign = ThreadPoolExecutor(2)
 faulthandler.dump_traceback_later(90, exit=True)
 world = Path("world")
 world.mkdir()
@@ -105,7 +107,7 @@ else:
     flow = Flow("mixed").step(step("first"))
     flow.parallel("group", [
         step("thread-1"), step("process-1", pool="process"), step("thread-2"),
-        step("process-2", pool="process"), step("thread-3"),
+        step("process-2", pool="process"), step("foreign", pool=foreign), step("thread-3"),
     ]).step(step("timed", timeout=5)).step(step("last", pool="process"))
 
 def measure():

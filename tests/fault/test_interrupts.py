@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -292,18 +293,22 @@ def test_work_that_was_given_up_on_is_not_sent_again(tmp_path: Path, own_pool: P
 # --- threads -------------------------------------------------------------------------------
 
 
-def test_fifty_abandoned_threads_take_no_slot() -> None:
-    """The next step starts at once."""
+@pytest.mark.parametrize("kind", ["thread", "foreign"])
+def test_fifty_abandoned_threads_take_no_slot(kind: str) -> None:
+    """The next step starts at once; on somebody else's executor, if it has a thread left."""
+    executor = ThreadPoolExecutor(51)
+    pool = executor if kind == "foreign" else kind
     gate = threading.Event()
     steps = [Step(f"s{i}", lambda ctx: gate.wait(bodies.PATIENCE), timeout=0.05) for i in range(50)]
     try:
-        abandoned = Flow("hang").parallel("group", steps, max_concurrency=50).run()
+        abandoned = Flow("hang").parallel("group", steps, max_concurrency=50, pool=pool).run()
         assert 50 == len(abandoned.abandoned)
         began = time.monotonic()
-        assert Flow("good").step("good", bodies.good, pool="thread").run().ok
+        assert Flow("good").step("good", bodies.good, pool=pool).run().ok
         assert 0.5 > time.monotonic() - began
     finally:
         gate.set()
+        executor.shutdown()
 
 
 NO_TRACEBACKS = """
