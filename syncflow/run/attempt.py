@@ -237,7 +237,12 @@ def perform_each(
         values.append(None)
     at.context = at.deadline = None
     current.reset(token)
-    return Ran(values, special, started_at, monotonic())
+    try:
+        return Ran(values, special, started_at, monotonic())
+    finally:
+        # The frames of failed bodies lead here: hold nothing that leads to their errors.
+        value = item = context = None
+        del items, context_of, at, mark, arm, values, special
 
 
 def clear_callers(error: BaseException) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor, Future
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -60,12 +59,13 @@ class ForeignLane(Lane):
             return
         attempt = self._attempt = mapper.items.attempt(chunk)
         attempt.submitted_at = monotonic()
+        local = _LocalChunk(self, attempt, chunk)
         try:
-            future = self._future = self._executor.submit(_LocalChunk(self, attempt, chunk))
+            future = self._future = self._executor.submit(local)
         except RuntimeError as error:
             mapper.supply.put_again(chunk)
             raise PoolClosedError(f"{type(self._executor).__name__}: {error}") from error
-        future.add_done_callback(partial(self._arrived, attempt, chunk))
+        future.add_done_callback(local.arrived)
 
     def revoke(self) -> bool:
         """Runner: take it back; its items are cancelled with it."""
@@ -78,10 +78,11 @@ class ForeignLane(Lane):
 
     def _take_back(self) -> bool:
         """Runner: cancel the future; true when the chunk never begins."""
-        if self._future is None:
+        future = self._future
+        if future is None:
             return False
         self._taken_back = True  # first: cancelling calls back
-        self._taken_back = self._future.cancel()
+        self._taken_back = future.cancel()
         return self._taken_back
 
     def ask(self) -> None:
@@ -124,16 +125,14 @@ class ForeignLane(Lane):
             # The frames of failed bodies lead here: hold nothing that leads to their errors.
             del self, mapper, attempt, chunk, contexts, step, items, ran
 
-    def _arrived(self, attempt: Attempt, chunk: Chunk, future: Future[Sent | None]) -> None:
-        """Take what the future came to. Does nothing that blocks."""
+    def arrived(self, attempt: Attempt, chunk: Chunk, future: Future[Sent]) -> None:
+        """Take what the future of a chunk that did not run here came to; must not block."""
+        self._future = None  # it leads back here
         if self._taken_back:
             return
         error = failure_of_future(future)
         if error is None:
-            sent = future.result()
-            if sent is None:
-                return  # it ran in this process
-            reply, host, pid = sent
+            reply, host, pid = future.result()
             end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
             if end.started_at is not None:
                 end = end._replace(started_at=attempt.submitted_at)  # their clock is not ours
@@ -183,6 +182,12 @@ class _LocalChunk:
             lane.run_here(attempt, chunk)
         finally:
             del lane, attempt, chunk
+
+    def arrived(self, future: Future[Any]) -> None:
+        """Take what the future came to, unless the chunk has run here."""
+        if self._load is not None:
+            lane, attempt, chunk = self._load
+            lane.arrived(attempt, chunk, future)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as what the bodies need, and nothing else."""

@@ -121,7 +121,8 @@ class Mapper:
         if error is not None:
             self._fail(error)
         while not self._over():
-            self._wait(more=self._fill())
+            # Filling may find that there is nothing more: then nobody will send a message.
+            self._wait(more=self._fill() or self._over())
             self._collect()
         self._source.close()
         member.status, member.error = tally.verdict()
@@ -193,7 +194,7 @@ class Mapper:
         """Wait for the next thing that happens, and take note of all that has.
 
         Args:
-            more: The source is to be asked on: only have a look.
+            more: The source is to be asked on, or nothing is to come: only have a look.
         """
         supply = self.supply
         seconds = 0.0 if more else self._timers.wait(self.engine.longest_wait)
