@@ -19,6 +19,7 @@ FLOORS = {
     "syncflow.hooks": 1,
     "syncflow.render": 1,
     "syncflow.result": 1,
+    "syncflow.subflow": 1,
     "syncflow.run.attempt": 2,
     "syncflow.run.group": 2,
     "syncflow.pools": 3,
@@ -33,6 +34,7 @@ ENTRANCES = {"syncflow", "syncflow.__main__"}
 #: Imports inside a function that lead upwards, each for the reason given.
 UPWARDS = {
     ("syncflow.flow", "syncflow.run.start"),  # `Flow.run` starts the engine
+    ("syncflow.subflow", "syncflow.run.nested"),  # ... and so does a flow that is a step
 }
 
 

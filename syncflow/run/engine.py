@@ -18,7 +18,7 @@ from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
 from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
 from syncflow.run.effects import Effect, LateFinish
-from syncflow.run.failures import Terms, failure_of, noted, timed_out
+from syncflow.run.failures import Terms, failure_of, noted, stopped, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.inline import InlineBodies
 from syncflow.run.jobs import Attempt, Scope
@@ -214,7 +214,7 @@ class Engine:
             if verb is EXPIRE:
                 return self._group.failed(index, timed_out(attempt, self._terms), started=False)
             return self._group.revoked(index, detail)
-        attempt.stopping = verb
+        attempt.stopping, attempt.reason = verb, detail
         if verb is EXPIRE and not member.place.slow_to_end:
             orders = self._give_up(attempt)
             if not attempt.ended:
@@ -310,7 +310,7 @@ class Engine:
                 return group.failed(index, timed_out(attempt, self._terms))
             if isinstance(outcome.error, KeyboardInterrupt) and self.interrupted():
                 self._stop(INTERRUPT)
-                return group.cancelled(index, StepCancelledError(member.name, "Ctrl-C"))
+                return group.cancelled(index, stopped(outcome.error, member.name, "Ctrl-C"))
             reason = self._reason()
             error = failure_of(attempt, outcome, self._terms, reason)
             if not isinstance(error, StepCancelledError):

@@ -38,7 +38,7 @@ class InlineBodies:
             # the context was set: one of the two asks the body.
             self._context = attempt.context
             if self._token is not None and self._token.cancelled:
-                attempt.context._ask()
+                attempt.context._ask(self._token.reason)
         attempt.worker = self._thread_name
         attempt.outcome = perform(attempt.step.fn, attempt.context, None)
         self._context = None
@@ -49,7 +49,7 @@ class InlineBodies:
         """Ask the body that is running to stop. Any thread."""
         context = self._context
         if context is not None:
-            context._ask()
+            context._ask(None if self._token is None else self._token.reason)
 
     def raised(self, error: BaseException) -> None:
         """Take note of what something that was called inline has raised."""

@@ -76,17 +76,22 @@ class LateDesk:
             attempt.context.attempt, member.name, attempt.scope.flow_name, attempt.scope.run_id,
         )  # fmt: skip
         result = None
-        undo = member.step.undo
-        if undo is not None:
-            own = attempt.scope
+        undo, cause = member.step.undo, member.the_effect().cause or member.error
+        own = attempt.scope
+        if member.step.nested is not None:
+            if member.step.reversible:
+                result, _ = own.variables.copy().run(
+                    outcome.value._unwind, member.name, cause, self._clock, None, late=True
+                )
+            outcome.value._forget()
+        elif undo is not None:
             # Its own inbox: this thread waits for the compensation, whether or not the run goes on.
             scope = Scope(own.flow_name, own.run_id, own.variables, SimpleQueue(), False, None)
             view: Snapshot = attempt.context._view  # type: ignore[assignment]
             engine = Engine(scope, Watcher())
             result, _ = own.variables.copy().run(
                 compensate, engine, self._places, self._clock, member.name, undo,
-                undo_view(view, member.name, outcome.writes, outcome.value),
-                member.the_effect().cause or member.error, late=True,
+                undo_view(view, member.name, outcome.writes, outcome.value), cause, late=True,
             )  # fmt: skip
             engine.close()
         self._tell(attempt)
