@@ -47,13 +47,9 @@ class Nest:
         return self.inners[-1]
 
     @property
-    def incomplete(self) -> bool:
-        """Whether one of them was not undone as it should have been."""
-        results = (inner.result for inner in self.inners)
-        return any(
-            result is not None and result.rollback is RollbackStatus.INCOMPLETE
-            for result in results
-        )
+    def rollbacks(self) -> set[RollbackStatus]:
+        """How undoing them went."""
+        return {inner.result.rollback for inner in self.inners if inner.result is not None}
 
     def drain(self, until: float) -> None:
         """Wait for the abandoned bodies in them until then; Ctrl-C ends the wait."""
@@ -179,7 +175,7 @@ class Inner:
         result.abandoned = tuple(step.name for step in result.steps if step.name in names)
         if not result.ok or result.rollback is not RollbackStatus.NOT_NEEDED:
             owed = any(attempt.member.step.reversible for attempt in self._adrift)
-            result.rollback = rollback_status(result.compensations, owed or nest.incomplete)
+            result.rollback = rollback_status(result.compensations, owed, nest.rollbacks)
 
 
 class FlowsInline(Inline):

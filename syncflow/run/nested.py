@@ -169,7 +169,7 @@ class _NestedRunner(Runner):
         undone = self._compensations[before:]
         owed = any(attempt.member.step.reversible for attempt in self._adrift)
         result.compensations = in_order(self._compensations)
-        result.rollback = rollback_status(self._compensations, owed or self._nest.incomplete)
+        result.rollback = rollback_status(self._compensations, owed, self._nest.rollbacks)
         status, failed = _judged(result, undone)
         skipped = status is CompensationStatus.SKIPPED
         return CompensationResult(

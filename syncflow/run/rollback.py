@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
@@ -65,16 +65,22 @@ def in_order(results: Sequence[CompensationResult]) -> tuple[CompensationResult,
     return tuple(sorted(results, key=lambda one: (one.started_at is None, one.started_at or 0)))
 
 
-def rollback_status(compensations: Sequence[CompensationResult], owed: bool) -> RollbackStatus:
+def rollback_status(
+    compensations: Sequence[CompensationResult], owed: bool, inside: Collection[RollbackStatus]
+) -> RollbackStatus:
     """Say how the rollback of a flow that has failed went.
 
     Args:
         compensations: All there were.
         owed: There is something else that is still to be undone.
+        inside: Of the flows in it.
     """
-    if owed or not all(result.ok for result in compensations):
+    undone = all(result.ok for result in compensations)
+    if owed or not undone or RollbackStatus.INCOMPLETE in inside:
         return RollbackStatus.INCOMPLETE
-    return RollbackStatus.COMPLETE if compensations else RollbackStatus.NOT_NEEDED
+    if compensations or RollbackStatus.COMPLETE in inside:
+        return RollbackStatus.COMPLETE
+    return RollbackStatus.NOT_NEEDED
 
 
 def note_compensation(step: StepResult, result: CompensationResult) -> None:

@@ -352,7 +352,7 @@ class Runner:
         else:
             cancelled = isinstance(error, FlowCancelledError)
             status = FlowStatus.CANCELLED if cancelled else FlowStatus.FAILED
-            rollback = rollback_status(self._compensations, owed or self._nest.incomplete)
+            rollback = rollback_status(self._compensations, owed, self._nest.rollbacks)
         steps = tuple(self._results())
         result = FlowResult(
             name=self._flow.name,
