@@ -67,6 +67,7 @@ class Engine:
         in_main = threading.current_thread() is threading.main_thread()
         self._longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
         self._timers = Timers()
+        self._members: Sequence[Member] = ()
 
     def drive(
         self,
@@ -94,10 +95,7 @@ class Engine:
         group_deadline = None if timeout is None else now + timeout
         run_deadline = None if shielded else self.deadline
         self._terms = Terms(timeout, group_deadline, run_deadline, shielded)
-        #: The nearest of both.
-        self._limit = group_deadline
-        if run_deadline is not None and (group_deadline is None or run_deadline < group_deadline):
-            self._limit = run_deadline
+        self._limit = self._terms.limit
         self._timers.clear()
         if group_deadline is not None:
             self._timers.add(group_deadline, Engine._group_time_up, timeout)
@@ -141,6 +139,12 @@ class Engine:
         if stop is not None and self.stopped is None:
             self.stopped = stop
         return stop
+
+    def hurry(self) -> None:
+        """Wait for running flows no longer than their grace, whatever they are undoing."""
+        for member in self._members:
+            if member.place.nests and member.attempt is not None:
+                self._timers.add(monotonic() + member.step.grace, Engine._give_up, member.attempt)
 
     def drain(self, seconds: float) -> None:
         """Wait for abandoned bodies, at most so long; Ctrl-C ends the wait."""

@@ -29,6 +29,12 @@ class Terms(NamedTuple):
     #: It is the compensation of a step.
     compensation: bool
 
+    @property
+    def limit(self) -> float | None:
+        """The nearer of both deadlines."""
+        known = [at for at in (self.group_deadline, self.run_deadline) if at is not None]
+        return min(known, default=None)
+
 
 def failure_of(attempt: Attempt, outcome: Outcome, terms: Terms, reason: str | None) -> Exception:
     """Return the error to put on record; a `StepCancelledError` when the body was asked to stop.

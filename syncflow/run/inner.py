@@ -116,9 +116,13 @@ class Inner:
             enclosing = enclosing._enclosing
 
     def abandon(self) -> bool:
-        """Outer run: give up on it; true when it was not holding on."""
+        """Outer run: give up on it; true when it was not holding on, or has lost the right to.
+
+        A second Ctrl-C ends the rollback.
+        """
         with self._lock:
-            self._abandoned = self._abandoned or not self._holds
+            pressed_twice = self.guard is not None and self.guard.count >= 2
+            self._abandoned = self._abandoned or pressed_twice or not self._holds
             return self._abandoned
 
     def ended(

@@ -7,6 +7,7 @@ the outermost run has settled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from syncflow.context import Context, Snapshot
 from syncflow.errors import RollbackIncompleteError, StepInterrupt, SyncflowError
 from syncflow.result import CompensationResult, CompensationStatus, FlowResult
 from syncflow.run.attempt import protected
+from syncflow.run.inline import InlineBodies
 from syncflow.run.inner import Inner, Nest
 from syncflow.run.places import Places, merged_pools
 from syncflow.run.rollback import Clock, in_order, rollback_status
@@ -87,6 +89,7 @@ class _NestedRunner(Runner):
         )
         self._engine.deadline = ctx._deadline
         self._nest.inner = inner
+        share.alarm = partial(_ring, share, self._engine.inline)
         view: Snapshot = ctx._view  # type: ignore[assignment]  # ours are
         self._view.data = dict(view.data)
         self._inner = inner
@@ -156,6 +159,7 @@ class _NestedRunner(Runner):
         self.written = {}
         before = len(self._compensations)
         if self._guard is not None:
+            self._guard.alarm = partial(_ring, self._guard, self._engine.inline)
             self._guard.join()
         try:
             self._roll_back(error)
@@ -202,6 +206,12 @@ class _NestedRunner(Runner):
     def _write(self, view: Snapshot, written: Mapping[str, Any]) -> None:
         self.written.update(written)
         super()._write(view, written)
+
+
+def _ring(share: Guard, inline: InlineBodies) -> None:
+    """Have the compensation that runs in the thread of a run hear of the second Ctrl-C."""
+    if share.count >= 2:
+        inline.ask_shielded()
 
 
 def _judged(

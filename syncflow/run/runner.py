@@ -149,8 +149,10 @@ class Runner:
 
     def _explain(self, cause: str) -> Stop | None:
         """Return what stopping for `cause` means now; None: nothing."""
+        if cause is INTERRUPT and self._given_up():
+            self._engine.hurry()
         if self._rolling_back:
-            if cause is INTERRUPT and self._guard is not None and self._guard.count >= 2:
+            if cause is INTERRUPT and self._given_up():
                 return Stop("a second Ctrl-C", FlowCancelledError("a second Ctrl-C"))
             return None
         if cause is TIMEOUT:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
@@ -41,6 +42,8 @@ class Guard:
         self._pressed = 0
         #: The run is undoing its work: the first Ctrl-C does not interrupt that.
         self.rolling_back = False
+        #: Called for every Ctrl-C, in the main thread.
+        self.alarm: Callable[[], None] | None = None
 
     @property
     def count(self) -> int:
@@ -59,6 +62,7 @@ class Guard:
 
     def leave(self) -> None:
         """Hear no more of them. Any thread."""
+        self.alarm = None
         if self._outer is not None:
             self._outer._parts.pop(self, None)
 
@@ -69,6 +73,9 @@ class Guard:
 
     def _tell(self) -> None:
         self._inbox.put(self._message)
+        alarm = self.alarm
+        if alarm is not None:
+            alarm()
         for part in list(self._parts):
             part._tell()
 
