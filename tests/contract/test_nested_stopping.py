@@ -281,11 +281,15 @@ def test_a_flow_is_not_abandoned_while_it_waits_for_its_own_members(
     patience: Patience, journal: Journal
 ) -> None:
     """They have a grace of their own, and after that it undoes itself."""
+    token = CancelToken()
     deaf = Step("deaf", lambda ctx: patience.tried.wait(), pool="thread", grace=100)
-    hook = When("on_step_cancel", patience.ready.open, "quick")
-    quick = Step("quick", sleep_long)
-    sub = Flow("sub", hooks=[hook]).step(undone(journal)).parallel("inner", [quick, deaf])
-    result = Flow("outer").step("sub", sub, timeout=SHORT, grace=0).run()
+    hooks = [
+        When("on_step_start", token.cancel, "deaf"),
+        When("on_step_cancel", patience.ready.open, "quick"),
+    ]
+    sub = Flow("sub", hooks=hooks).step(undone(journal))
+    sub.parallel("inner", [Step("quick", sleep_long), deaf])
+    result = Flow("outer").step("sub", sub, pool="thread", grace=0).run(cancel=token)
     assert (["undo a"], ()) == (journal.lines, result.abandoned)
 
 
