@@ -138,7 +138,7 @@ class Context:
     """
 
     __slots__ = (
-        "_asked", "_deadline", "_index", "_interrupted", "_view", "_waker", "_writes",
+        "_asked", "_deadline", "_index", "_inner", "_interrupted", "_view", "_waker", "_writes",
         "attempt", "error", "flow_name", "run_id", "step_name",
     )  # fmt: skip
 
@@ -166,6 +166,8 @@ class Context:
         self._deadline = deadline
         #: Set once, by `_ask`; never taken back.
         self._asked = False
+        #: The run that this body is, when it is a flow; set before the body starts.
+        self._inner: Any = None
         #: A StepInterrupt is on its way through a body in the main thread, the only one that a
         #: signal handler interrupts: raising another would hit its clean-up.
         self._interrupted = False
@@ -292,9 +294,11 @@ class Context:
             if self._waker.acquire(timeout=min(max(0.0, wake - now), LONGEST_WAIT)):
                 self._waker.release()  # for other threads of the body that sleep, too
 
-    def _ask(self) -> None:
+    def _ask(self, reason: str | None = None) -> None:
         """Ask the body to stop. Any thread, signal handlers too; any number of times."""
         self._asked = True
+        if self._inner is not None:
+            self._inner.token.cancel(reason)
         with suppress(RuntimeError):  # nobody sleeps
             self._waker.release()
 
@@ -306,6 +310,7 @@ class Context:
     def _detach(self) -> None:
         """Let go of the run: what the body's traceback still holds must not hold the results."""
         self._view = _NOTHING
+        self._inner = None
 
 
 class CancelToken:

@@ -14,9 +14,12 @@ import attrs
 
 from syncflow import policy
 from syncflow.errors import DefinitionError, DefinitionTypeError
+from syncflow.subflow import FlowBody, Nestable, flows_in, steps_in
 
 if TYPE_CHECKING:
     from datetime import timedelta
+
+    from syncflow.flow import Flow
 
     Seconds = float | timedelta
 
@@ -49,11 +52,14 @@ OPTIONS: Final = tuple(StepOptions.__annotations__)
 
 @attrs.frozen(eq=False, init=False)
 class Step:
-    """One function and how to run it. Equal only to itself; calling it calls the function.
+    """One function, or flow, and how to run it. Equal only to itself; calling it calls `fn`.
+
+    A step that runs a `Flow` is as good as any other: its value is the `FlowResult`, and it fails
+    when the flow does, which has then undone itself. It is undone by undoing the flow's steps.
 
     Args:
         name: Unique in its flow.
-        fn: Takes the `Context`; must not be asynchronous.
+        fn: Takes the `Context`; must not be asynchronous. Or a `Flow`.
         pool: ``inline``, ``thread``, ``process``, a name of the flow's ``pools``, or an executor;
             `None` for the default (see `pool_of`).
         timeout: Seconds that one attempt may take, from the start of its body; `None`: no limit.
@@ -90,7 +96,7 @@ class Step:
     def __init__(
         self,
         name: str,
-        fn: Callable[..., Any],
+        fn: Callable[..., Any] | Flow,
         *,
         pool: str | Executor | None = None,
         timeout: Seconds | None = None,
@@ -111,7 +117,7 @@ class Step:
             raise policy.unknown_option(option, OPTIONS, where)
         self.__attrs_init__(
             name=name,
-            fn=_body(fn, "fn", where),
+            fn=FlowBody(fn) if isinstance(fn, Nestable) else _body(fn, "fn", where),
             pool=checked_pool(pool, where),
             timeout=policy.optional_seconds(timeout, "timeout", where, zero_ok=False),
             retries=policy.count(retries, "retries", where, least=0),
@@ -130,11 +136,26 @@ class Step:
             undo=_undo_step(compensate, name, where),
         )
         refuse_inline(self, self.pool, None, where)
+        if self.nested is not None:
+            _check_nested(self, where)
+
+    @property
+    def nested(self) -> Flow | None:
+        """The flow that this step runs, if it runs one."""
+        return self.fn.flow if type(self.fn) is FlowBody else None
 
     @property
     def undo(self) -> Step | None:
         """The compensation as a step; a plain function is a step of this step's name."""
         return self._undo
+
+    @property
+    def reversible(self) -> bool:
+        """Whether it can be undone: it has a compensation, or a step of its flow has."""
+        if self.nested is None:
+            return self._undo is not None
+        inside = (step for flow in flows_in((self,)) for step in steps_in(flow.nodes))
+        return any(step.undo is not None for step in inside)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had never been made a step."""
@@ -154,13 +175,18 @@ class Parallel:
     pool: str | Executor | None
 
 
+def nesting(flow: Any, **options: Any) -> Step:
+    """Make the step that runs a flow under the flow's own name."""
+    return Step(flow.name, flow, **options)
+
+
 def pool_of(step: Step, group: Parallel | None) -> str | Executor:
     """Return where a step of a group (`None`: of no group) runs: a pool's name or an executor."""
     if step.pool is not None:
         return step.pool
     if group is None:
         return "inline" if step.timeout is None else "thread"
-    return "thread" if group.pool is None else group.pool
+    return "thread" if group.pool is None or step.nested is not None else group.pool
 
 
 def checked_pools(pools: Mapping[str, str | Executor], where: str) -> dict[str, str | Executor]:
@@ -230,6 +256,21 @@ def _body(value: object, option: str, where: str) -> Callable[..., Any]:
     return policy.function(value, option, where)
 
 
+def _check_nested(step: Step, where: str) -> None:
+    """Refuse the options that a flow cannot have."""
+    if step.pool not in (None, "inline", "thread"):
+        raise DefinitionError(
+            f"{where}: pool must be 'thread' or 'inline', not {policy.shown(step.pool)}: "
+            "a flow runs in a thread of this process, its steps where they say"
+        )
+    if step.compensate is not None or step.compensate_on != "completed":
+        option = "compensate" if step.compensate is not None else "compensate_on"
+        raise DefinitionError(
+            f"{where}: {option} must be left out, not {policy.shown(getattr(step, option))}: "
+            "a flow undoes itself, by the compensations of its steps"
+        )
+
+
 def _undo_step(compensate: object, name: str, where: str) -> Step | None:
     if compensate is None:
         return None
@@ -238,6 +279,11 @@ def _undo_step(compensate: object, name: str, where: str) -> Step | None:
     if compensate.compensate is not None:
         raise DefinitionError(
             f"{where}: compensate must have no compensation itself, not {policy.shown(compensate)}"
+        )
+    if compensate.nested is not None:
+        raise DefinitionError(
+            f"{where}: compensate must be a function, not {policy.shown(compensate)}; "
+            "call the flow's run() in one"
         )
     return compensate
 
@@ -258,7 +304,7 @@ def refuse_inline(
 
 def members_of(steps: object, where: str) -> tuple[Step, ...]:
     """Make the steps of a group from all that may stand for them."""
-    wanted = "steps must be a list of Steps or of mappings with 'name' and 'fn'"
+    wanted = "steps must be a list of Steps, Flows or mappings with 'name' and 'fn'"
     refused = (str, bytes, Mapping)
     if isinstance(steps, refused) or not isinstance(steps, Iterable):
         raise DefinitionTypeError(f"{where}: {wanted}, not {policy.shown(steps)}")
@@ -271,13 +317,16 @@ def members_of(steps: object, where: str) -> tuple[Step, ...]:
 def _member(item: object, where: str) -> Step:
     if isinstance(item, Step):
         return item
+    if isinstance(item, Nestable):
+        return nesting(item)
     if isinstance(item, Mapping):
         return _mapped_step(dict(item), where)
     hint = ""
     if callable(item):
         hint = "; make it one: Step(name, fn), or @syncflow.step above the function"
     raise DefinitionTypeError(
-        f"{where} must be a Step or a mapping with 'name' and 'fn', not {policy.shown(item)}{hint}"
+        f"{where} must be a Step, a Flow or a mapping with 'name' and 'fn', "
+        f"not {policy.shown(item)}{hint}"
     )
 
 

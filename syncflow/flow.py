@@ -17,14 +17,16 @@ from syncflow.definition import (
     checked_pool,
     checked_pools,
     members_of,
+    nesting,
     pool_of,
     refuse_inline,
     step,
     undecided,
 )
 from syncflow.errors import DefinitionError, DefinitionTypeError, DuplicateStepError
-from syncflow.hooks import Hooks
+from syncflow.hooks import Hooks, checked_hooks
 from syncflow.mapping import Map, Node, Source, make_map, refuse_inline_map, steps_of
+from syncflow.subflow import Nestable, path_to
 
 if TYPE_CHECKING:
     from syncflow.context import CancelToken
@@ -36,11 +38,16 @@ __all__ = ["BUILT_IN_POOLS", "Flow", "Parallel", "Step", "checked_pools", "pool_
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-class Flow:
+class Flow(Nestable):
     """A named list of steps and groups, built up in place and run as often as you like.
 
     Every call that adds a node returns the flow, and checks all it is given before it changes
     anything: a refused call leaves no trace. A run uses the nodes present when it starts.
+
+    A flow may stand wherever a step may, in any number of flows, but not within itself. There it
+    runs on a thread (inline as a plain step) with the outer input and a copy of the state; what its
+    steps write is what the step writes. Cancellation, deadlines and Ctrl-C reach into it. Its names
+    are its own.
 
     Args:
         name: Names the flow in results, events, logs and errors.
@@ -71,7 +78,7 @@ class Flow:
             known = ("hooks", "validate", "max_concurrency", "pools")
             raise policy.unknown_option(option, known, where)
         self._name = name
-        self._hooks = _checked_hooks(hooks, where)
+        self._hooks = checked_hooks(hooks, where)
         self._validate = _checked_validate(validate, where)
         self._max_concurrency = policy.optional_count(
             max_concurrency, "max_concurrency", where, least=1
@@ -120,24 +127,32 @@ class Flow:
     @overload
     def step(self, name: Step) -> Flow: ...
     @overload
-    def step(self, name: str, fn: Callable[..., Any], **options: Unpack[StepOptions]) -> Flow: ...
+    def step(self, name: Flow, **options: Unpack[StepOptions]) -> Flow: ...
+    @overload
+    def step(
+        self, name: str, fn: Callable[..., Any] | Flow, **options: Unpack[StepOptions]
+    ) -> Flow: ...
     @overload
     def step(self, name: str, **options: Unpack[StepOptions]) -> Callable[[_F], _F]: ...
     def step(self, name: Any, fn: Any = MISSING, **options: Any) -> Any:
         """Add a step: ``step(Step(...))``, ``step(name, fn, **options)`` or ``@step(name)``.
 
         Args:
-            name: The step's name, or a `Step`.
-            fn: The function; left out, the call is a decorator that returns its function.
+            name: The step's name, a `Step`, or a `Flow` to run under its own name.
+            fn: The function or `Flow`; left out, the call is a decorator that returns its function.
             **options: As of `Step`.
 
         Returns:
             The flow, or the decorator.
 
         Raises:
-            DefinitionError: As for `Step`, and for a pool that the flow does not know.
+            DefinitionError: As for `Step`, for a pool that the flow does not know, and for a flow
+                that would contain itself.
             DuplicateStepError: The name is taken.
         """
+        if isinstance(name, Flow) and fn is MISSING:
+            self._add(nesting(name, **options))
+            return self
         if isinstance(name, Step):
             if fn is not MISSING or options:
                 raise DefinitionTypeError(
@@ -148,7 +163,7 @@ class Flow:
             return self
         if not isinstance(name, str):
             raise DefinitionTypeError(
-                f"flow {self._name!r}: step() takes a name and a function, or a Step, "
+                f"flow {self._name!r}: step() takes a name and a function, or a Step or a Flow, "
                 f"not {policy.shown(name)}"
             )
         if fn is not MISSING:
@@ -165,7 +180,7 @@ class Flow:
     def parallel(
         self,
         name: str,
-        steps: Iterable[Step | Mapping[str, Any]],
+        steps: Iterable[Step | Flow | Mapping[str, Any]],
         *,
         fail_fast: bool = False,
         min_success: int | None = None,
@@ -178,13 +193,13 @@ class Flow:
 
         Args:
             name: The group's name; unique among groups and steps.
-            steps: `Step` objects, or mappings with ``name``, ``fn`` and either a step's options
-                or ``options``, a mapping of them.
+            steps: `Step` objects, flows (each a branch of several steps), or mappings with
+                ``name``, ``fn`` and either a step's options or ``options``, a mapping of them.
             fail_fast: Whether one failed member fails the group and stops the others.
             min_success: How many members must complete; `None` for 1.
             max_concurrency: How many members may run at once; `None` for the flow's bound.
             timeout: Seconds until all members must have settled; `None`: no limit.
-            pool: The pool of members that do not choose one.
+            pool: The pool of members that do not choose one; flows run on threads all the same.
 
         Returns:
             The flow.
@@ -298,13 +313,14 @@ class Flow:
             cancel: Cancels the run from any thread, hook or step.
             run_id: A non-empty string; `None` for a new unique one.
             drain: Seconds to wait, before returning, for bodies that had to be abandoned.
-            pools: Replaces pools by name, for this run.
+            pools: Replaces pools by name, for this run and the flows in it.
 
         Returns:
             The result, whose ``status`` is ``completed``, ``failed`` or ``cancelled``.
 
         Raises:
-            DefinitionError: The flow has no nodes, or an argument cannot work; nothing has run.
+            DefinitionError: The flow, or one in it, has no nodes, or an argument cannot work;
+                nothing has run.
             TypeError: An argument has the wrong type; nothing has run.
             KeyboardInterrupt: Ctrl-C, after the rollback; its ``flow_result`` is the result.
         """
@@ -340,6 +356,8 @@ class Flow:
             self._check_map(node)
         for member in steps:
             self._check_pool(member, group, f"step {member.name!r}")
+            if member.nested is not None:
+                self._refuse_cycle(member)
             if member.undo is not None:
                 self._check_pool(member.undo, None, f"the compensation of step {member.name!r}")
         return new
@@ -354,6 +372,12 @@ class Flow:
         assert node.step.pool is not None
         refuse_inline_map(self._resolve(node.step.pool, where), where)
 
+    def _refuse_cycle(self, step: Step) -> None:
+        path = path_to(self, (step,))
+        if path is not None:
+            names = " > ".join(flow.name for flow in (self, *path))
+            raise DefinitionError(f"flow {self._name!r} cannot contain itself: {names}")
+
     def _check_pool(self, step: Step, group: Parallel | None, where: str) -> None:
         pool = self._resolve(pool_of(step, group), where)
         refuse_inline(step, pool, None if group is None else group.name, where)
@@ -363,19 +387,6 @@ class Flow:
             return pool
         policy.choice(pool, "pool", where, known=(*BUILT_IN_POOLS, *self._pools))
         return self._pools.get(pool, pool)
-
-
-def _checked_hooks(hooks: object, where: str) -> tuple[Hooks, ...]:
-    if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable) or isinstance(hooks, str):
-        hooks = (hooks,)
-    checked = []
-    for hook in hooks:
-        if not isinstance(hook, Hooks):
-            raise DefinitionTypeError(
-                f"{where}: hooks must be objects of syncflow.Hooks, not {policy.shown(hook)}"
-            )
-        checked.append(hook)
-    return tuple(checked)
 
 
 def _checked_validate(validate: Any, where: str) -> Any:

@@ -12,9 +12,13 @@ What holds for every hook:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import attrs
+
+from syncflow import policy
+from syncflow.errors import DefinitionTypeError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -137,3 +141,17 @@ class Hooks:
         Runs **on the thread of that body**, at any time: while the run goes on, after it has
         returned, and beside other hooks. `attempt` is the one that was abandoned.
         """
+
+
+def checked_hooks(hooks: object, where: str) -> tuple[Hooks, ...]:
+    """Check what ``hooks`` may be: `Hooks` objects, or a single one."""
+    if isinstance(hooks, Hooks) or not isinstance(hooks, Iterable) or isinstance(hooks, str):
+        hooks = (hooks,)
+    checked = []
+    for hook in hooks:
+        if not isinstance(hook, Hooks):
+            raise DefinitionTypeError(
+                f"{where}: hooks must be objects of syncflow.Hooks, not {policy.shown(hook)}"
+            )
+        checked.append(hook)
+    return tuple(checked)

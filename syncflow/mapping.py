@@ -12,6 +12,7 @@ import attrs
 from syncflow import policy
 from syncflow.definition import OPTIONS, Parallel, Step
 from syncflow.errors import DefinitionError, DefinitionTypeError
+from syncflow.subflow import Nestable
 
 __all__ = ["Map", "Node", "OverItem", "make_map", "over_item", "refuse_inline_map", "steps_of"]
 
@@ -36,6 +37,11 @@ class Map:
     chunk_size: int | None
     keep_values: bool
 
+    @property
+    def steps(self) -> tuple[Step]:
+        """The steps that the map stands for: one."""
+        return (self.step,)
+
 
 def make_map(
     name: Any,
@@ -55,6 +61,11 @@ def make_map(
     for option in options:
         if option not in OPTIONS:
             raise policy.unknown_option(option, (*_OPTIONS, *OPTIONS), where)
+    if isinstance(fn, Nestable):
+        raise DefinitionTypeError(
+            f"{where}: fn must be a function of the context and an item, not {policy.shown(fn)};"
+            " call the flow's run() in one"
+        )
     pool = options.get("pool")
     step = Step(name, fn, **{**options, "pool": "thread" if pool is None else pool})
     refuse_inline_map(step.pool, where)
@@ -108,9 +119,7 @@ Node = Step | Parallel | Map
 
 def steps_of(node: Node) -> tuple[Step, ...]:
     """Return the members of a group, or the step that stands for itself or for a map."""
-    if isinstance(node, Parallel):
-        return node.steps
-    return (node.step if isinstance(node, Map) else node,)
+    return (node,) if isinstance(node, Step) else node.steps
 
 
 class OverItem:

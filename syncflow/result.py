@@ -202,6 +202,8 @@ class FlowResult:
     started_at: datetime
     #: Seconds, rollback included.
     duration: float
+    #: Of a completed flow in another, until that has settled: knows how to undo it.
+    _run: Any = attrs.field(default=None, init=False)
     #: Made on first use. Two threads may both make it: they make the same.
     _by_name: dict[str, StepResult | GroupResult] | None = attrs.field(default=None, init=False)
 
@@ -295,6 +297,25 @@ class FlowResult:
 
     def __repr__(self) -> str:
         return _short_repr(self, self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the run: a copy is a record, and undoes nothing."""
+        fields = attrs.fields(FlowResult)
+        return {field.name: getattr(self, field.name) for field in fields} | {"_run": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+
+    def _unwind(self, *args: Any, **options: Any) -> Any:
+        """Undo what this flow has done as part of another; see `run.nested`."""
+        return self._run.unwind(self, *args, **options)
+
+    def _forget(self) -> None:
+        """Let go of the run, which nobody is going to undo any more."""
+        run, self._run = self._run, None
+        if run is not None:
+            run.close()
 
     def _index(self) -> dict[str, StepResult | GroupResult]:
         if self._by_name is None:

@@ -20,6 +20,7 @@ FLOORS = {
     "syncflow.mapping": 1,
     "syncflow.render": 1,
     "syncflow.result": 1,
+    "syncflow.subflow": 1,
     "syncflow.run.attempt": 2,
     "syncflow.run.group": 2,
     "syncflow.run.supply": 2,
@@ -37,6 +38,7 @@ ENTRANCES = {"syncflow", "syncflow.__main__"}
 #: Imports inside a function that lead upwards, each for the reason given.
 UPWARDS = {
     ("syncflow.flow", "syncflow.run.start"),  # `Flow.run` starts the engine
+    ("syncflow.subflow", "syncflow.run.nested"),  # ... and so does a flow that is a step
 }
 
 

@@ -18,7 +18,7 @@ from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
 from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
 from syncflow.run.effects import Effect, LateFinish
-from syncflow.run.failures import Terms, failure_of, noted, timed_out
+from syncflow.run.failures import Terms, failure_of, noted, stopped, timed_out
 from syncflow.run.group import EXPIRE, RETRY, SETTLE, START, STOP, Group, Order, Verb
 from syncflow.run.inline import InlineBodies
 from syncflow.run.jobs import Attempt, Scope
@@ -67,6 +67,7 @@ class Engine:
         in_main = threading.current_thread() is threading.main_thread()
         self.longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
         self._timers = Timers()
+        self._members: Sequence[Member] = ()
 
     def drive(
         self,
@@ -94,10 +95,7 @@ class Engine:
         group_deadline = None if timeout is None else now + timeout
         run_deadline = None if shielded else self.deadline
         self._terms = Terms(timeout, group_deadline, run_deadline, shielded)
-        #: The nearest of both.
-        self._limit = group_deadline
-        if run_deadline is not None and (group_deadline is None or run_deadline < group_deadline):
-            self._limit = run_deadline
+        self._limit = self._terms.limit
         self._timers.clear()
         if group_deadline is not None:
             self._timers.add(group_deadline, Engine._group_time_up, timeout)
@@ -124,6 +122,12 @@ class Engine:
         self.adrift.clear()
         self.finished_late.clear()
 
+    def stopping(self) -> str | None:
+        """Return why the run is about to stop, also when that has yet to be read; `None`: no."""
+        if self.interrupted():
+            return INTERRUPT
+        return CANCEL if self.inline.cancelled else None
+
     def look(self) -> None:
         """Between groups: take note of what has arrived. Only late finishers are running."""
         while not self.inbox.empty():
@@ -131,7 +135,7 @@ class Engine:
             if message is CANCEL or message is INTERRUPT:
                 self.stop(message)
             else:
-                self._take(message)
+                self.take(message)
         if self.deadline is not None and monotonic() >= self.deadline:
             self.stop(TIMEOUT)
 
@@ -142,17 +146,11 @@ class Engine:
             self.stopped = stop
         return stop
 
-    def drain(self, seconds: float) -> None:
-        """Wait for abandoned bodies, at most so long; Ctrl-C ends the wait."""
-        until = monotonic() + seconds
-        while self.adrift and (left := until - monotonic()) > 0:
-            try:
-                message = self.inbox.get(timeout=min(left, self.longest_wait))
-            except Empty:
-                continue
-            if message is INTERRUPT:
-                return
-            self._take(message)
+    def hurry(self) -> None:
+        """Wait for running flows no longer than their grace, whatever they are undoing."""
+        for member in self._members:
+            if member.place.nests and member.attempt is not None:
+                self._timers.add(monotonic() + member.step.grace, Engine._give_up, member.attempt)
 
     # --- orders ------------------------------------------------------------------------------
 
@@ -215,7 +213,7 @@ class Engine:
             if verb is EXPIRE:
                 return self._group.failed(index, timed_out(attempt, self._terms), started=False)
             return self._group.revoked(index, detail)
-        attempt.stopping = verb
+        attempt.stopping, attempt.reason = verb, detail
         if verb is EXPIRE and not member.place.slow_to_end:
             orders = self._give_up(attempt)
             if not attempt.ended:
@@ -257,9 +255,9 @@ class Engine:
             message = self.inbox.get(timeout=wait)  # woken by whatever is put into the inbox
         except Empty:
             return []
-        return self._ended(message) if type(message) is Attempt else self._take(message)
+        return self._ended(message) if type(message) is Attempt else self.take(message)
 
-    def _take(self, message: Any) -> list[Order]:
+    def take(self, message: Any) -> list[Order]:
         """Report a message to the group."""
         if type(message) is Attempt:
             return self._ended(message)
@@ -315,7 +313,7 @@ class Engine:
                 return group.failed(index, timed_out(attempt, self._terms))
             if isinstance(outcome.error, KeyboardInterrupt) and self.interrupted():
                 self.stop(INTERRUPT)
-                return group.cancelled(index, StepCancelledError(member.name, "Ctrl-C"))
+                return group.cancelled(index, stopped(outcome.error, member.name, "Ctrl-C"))
             reason = self._reason()
             error = failure_of(attempt, outcome, self._terms, reason)
             if not isinstance(error, StepCancelledError):
@@ -335,6 +333,8 @@ class Engine:
     # --- time --------------------------------------------------------------------------------
 
     def _rested(self, index: int) -> list[Order]:
+        if not self._shielded and (cause := self.stopping()) is not None:
+            return self._stop_group(cause)  # its message is in the inbox: no attempt starts
         member, now = self._members[index], monotonic()
         member.backoff += now - member.ready_at
         member.ready_at = now

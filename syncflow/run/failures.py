@@ -16,7 +16,7 @@ from syncflow.run.attempt import Outcome
 from syncflow.run.group import EXPIRE
 from syncflow.run.jobs import Attempt
 
-__all__ = ["Terms", "failure_of", "noted", "timed_out"]
+__all__ = ["Terms", "failure_of", "noted", "stopped", "timed_out"]
 
 
 class Terms(NamedTuple):
@@ -28,6 +28,12 @@ class Terms(NamedTuple):
     run_deadline: float | None
     #: It is the compensation of a step.
     compensation: bool
+
+    @property
+    def limit(self) -> float | None:
+        """The nearer of both deadlines."""
+        known = [at for at in (self.group_deadline, self.run_deadline) if at is not None]
+        return min(known, default=None)
 
 
 def failure_of(attempt: Attempt, outcome: Outcome, terms: Terms, reason: str | None) -> Exception:
@@ -44,19 +50,30 @@ def failure_of(attempt: Attempt, outcome: Outcome, terms: Terms, reason: str | N
     crashed_by_us = attempt.killed and isinstance(raised, WorkerCrashedError)
     if isinstance(raised, StepInterrupt) or crashed_by_us:
         if attempt.stopping is EXPIRE or outcome.overdue:
-            return timed_out(attempt, terms)
+            return _because(raised, timed_out(attempt, terms))
         if attempt.stopping is not None or attempt.context._asked:
-            return StepCancelledError(name, reason)
+            return stopped(raised, name, reason)
         # The context raised it by itself when it saw a deadline pass; or the worker had to be
         # killed, because its body's time was up.
         if crashed_by_us or _overdue(attempt, outcome, terms):
-            return timed_out(attempt, terms)
+            return _because(raised, timed_out(attempt, terms))
         if terms.run_deadline is not None and outcome.ended_at >= terms.run_deadline:
-            return StepCancelledError(name, "the flow timed out")
+            return stopped(raised, name, "the flow timed out")
     if isinstance(raised, Exception):
         return raised
     error = BodyExitError(f"step {name!r} raised {type(raised).__name__}")
     error.__cause__ = raised
+    return error
+
+
+def stopped(raised: BaseException, name: str, reason: str | None) -> Exception:
+    """Return the error of a step whose body has raised this because it was stopped."""
+    return _because(raised, StepCancelledError(name, reason))
+
+
+def _because(raised: BaseException, error: Exception) -> Exception:
+    """Keep the cause that the body gave: of a flow, what became of it."""
+    error.__cause__ = raised.__cause__
     return error
 
 

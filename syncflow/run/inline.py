@@ -21,8 +21,9 @@ class InlineBodies:
     def __init__(self, token: CancelToken | None) -> None:
         self._token = token
         self._thread_name = threading.current_thread().name
-        #: Of the body that is running and may be asked to stop.
+        #: Of the body that is running and may be asked to stop; and of any that is running.
         self._context: Context | None = None
+        self._any: Context | None = None
         #: What bodies have raised; see `clear`.
         self._raised: list[BaseException] = []
 
@@ -35,11 +36,17 @@ class InlineBodies:
         """
         if not shielded:
             self.reach(attempt.context)
+        self._any = attempt.context
         attempt.worker = self._thread_name
         attempt.outcome = perform(attempt.step.fn, attempt.context, None)
-        self._context = None
+        self._context = self._any = None
         if attempt.outcome.error is not None:
             self.raised(attempt.outcome.error)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the token has been cancelled."""
+        return self._token is not None and self._token.cancelled
 
     def reach(self, context: Context | None) -> None:
         """Let the token reach what runs with this context; `None`: nothing runs."""
@@ -47,11 +54,17 @@ class InlineBodies:
         # the context was set: one of the two asks the body.
         self._context = context
         if context is not None and self._token is not None and self._token.cancelled:
-            context._ask()
+            context._ask(self._token.reason)
 
     def ask(self) -> None:
         """Ask the body that is running to stop. Any thread."""
         context = self._context
+        if context is not None:
+            context._ask(None if self._token is None else self._token.reason)
+
+    def ask_shielded(self) -> None:
+        """Ask the body that is running to stop, be it a compensation. Any thread."""
+        context = self._any
         if context is not None:
             context._ask()
 

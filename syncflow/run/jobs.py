@@ -24,6 +24,7 @@ from syncflow.run.attempt import Outcome, perform
 
 if TYPE_CHECKING:
     from syncflow.pools.shared import Blob
+    from syncflow.run.inner import Nest
     from syncflow.run.late import LateDesk
     from syncflow.run.member import Member
 
@@ -36,7 +37,9 @@ _RUNNER: Final = "runner"
 class Scope:
     """What all attempts of one run share, and no attempt changes."""
 
-    __slots__ = ("announce", "flow_name", "functions", "inbox", "late", "run_id", "variables")
+    __slots__ = (
+        "announce", "flow_name", "functions", "inbox", "late", "nest", "run_id", "variables",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Scope:
         inbox: SimpleQueue[Any],
         announce: bool,
         late: LateDesk | None,
+        nest: Nest | None = None,
     ) -> None:
         self.flow_name = flow_name
         self.run_id = run_id
@@ -57,6 +61,8 @@ class Scope:
         self.announce = announce
         #: Deals with abandoned attempts whose bodies end after all; None: nobody need.
         self.late = late
+        #: What flows in this one are given; None: none can be in here.
+        self.nest = nest
         #: Functions of process steps, serialised once: id -> (function, bytes).
         self.functions: dict[int, tuple[Any, Blob]] = {}
 
@@ -65,7 +71,7 @@ class Attempt:
     """One attempt of one member; a `Job` of a thread pool."""
 
     __slots__ = (
-        "_claims", "context", "ended", "job", "killed", "member", "outcome", "scope",
+        "_claims", "context", "ended", "job", "killed", "member", "outcome", "reason", "scope",
         "started_at", "step", "stopping", "submitted_at", "worker",
     )  # fmt: skip
 
@@ -88,9 +94,13 @@ class Attempt:
         self.submitted_at: float | None = None
         # The runner's own notes:
         self.ended = False
-        #: Why it was asked to stop: a `Verb`, or None.
+        #: Why it was asked to stop: a `Verb`, or None; and in words.
         self.stopping: Any = None
+        self.reason: str | None = None
         self.killed = False
+        if member.place.nests:
+            assert scope.nest is not None
+            context._inner = scope.nest.open(inline=member.place.inline)
 
     def claim_start(self) -> bool:
         """Worker: may the body start?"""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import Any
 
 from syncflow.context import Snapshot
@@ -14,11 +15,24 @@ from syncflow.run.engine import Engine
 from syncflow.run.jobs import Attempt, Scope
 from syncflow.run.places import Places
 from syncflow.run.rollback import Clock, compensate, undo_view
-from syncflow.run.watching import Watcher
+from syncflow.run.watching import INTERRUPT, Watcher
 
-__all__ = ["LateDesk"]
+__all__ = ["LateDesk", "drain"]
 
 logger = logging.getLogger("syncflow")
+
+
+def drain(engine: Engine, seconds: float) -> None:
+    """Wait for a run's abandoned bodies, at most so long; Ctrl-C ends the wait."""
+    until = monotonic() + seconds
+    while engine.adrift and (left := until - monotonic()) > 0:
+        try:
+            message = engine.inbox.get(timeout=min(left, engine.longest_wait))
+        except Empty:
+            continue
+        if message is INTERRUPT:
+            return
+        engine.take(message)
 
 
 class LateDesk:
@@ -76,17 +90,23 @@ class LateDesk:
             attempt.context.attempt, member.name, attempt.scope.flow_name, attempt.scope.run_id,
         )  # fmt: skip
         result = None
-        undo = member.step.undo
-        if undo is not None:
-            own = attempt.scope
+        undo, cause = member.step.undo, member.the_effect().cause or member.error
+        own = attempt.scope
+        if member.step.nested is not None:
+            if member.step.reversible:
+                result, _ = own.variables.copy().run(
+                    outcome.value._unwind, member.name, cause, self._clock, None, late=True
+                )
+            outcome.value._forget()
+        elif undo is not None:
             # Its own inbox: this thread waits for the compensation, whether or not the run goes on.
             scope = Scope(own.flow_name, own.run_id, own.variables, SimpleQueue(), False, None)
             view: Snapshot = attempt.context._view  # type: ignore[assignment]
             engine = Engine(scope, Watcher())
             result, _ = own.variables.copy().run(
                 compensate, engine, self._places, self._clock, member.name, undo,
-                undo_view(view, member.name, outcome.writes, outcome.value),
-                member.the_effect().cause or member.error, late=True, item=member.item,
+                undo_view(view, member.name, outcome.writes, outcome.value), cause,
+                late=True, item=member.item,
             )  # fmt: skip
             engine.close()
         self._tell(attempt)

@@ -258,7 +258,7 @@ class Mapper:
             self._stop(STOP, f"an item of step {self.node.name!r} failed")
 
     def _rested(self, chunk: Chunk) -> None:
-        if self._tally.rested(chunk[0]):
+        if self.engine.stopping() is None and self._tally.rested(chunk[0]):
             self.supply.put_again(chunk)
 
     # --- time and stops ----------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow.definition import BUILT_IN_POOLS, pool_of
 from syncflow.errors import SerializationError
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
     from syncflow.pools.crew import Crew
     from syncflow.run.mapper import Mapper
 
-__all__ = ["Place", "Places", "resolved"]
+if TYPE_CHECKING:
+    from syncflow.definition import Parallel, Step
+    from syncflow.flow import Flow
+
+__all__ = ["Inline", "Place", "Places", "Threads", "merged_pools", "resolved"]
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 #: How many members of a group run on threads at a time, unless flow or group say.
 THREADS_AT_A_TIME: Final = 32
@@ -28,10 +36,12 @@ class Place:
         name: For results.
         bound: How many members of a group run here at a time, unless flow or group say.
         inline: Bodies run in the thread that called `run`.
+        nests: Bodies are flows.
         slow_to_end: Giving up on a body takes its grace: it is interrupted first, then killed.
     """
 
     inline = False
+    nests = False
     slow_to_end = False
     #: Whether a map adds lanes here only when it shows that they are needed.
     lanes_on_demand = False
@@ -74,7 +84,7 @@ class Place:
 
     def interrupt(self, attempt: Attempt) -> None:
         """Ask the body to stop, as far as it can be reached."""
-        attempt.context._ask()
+        attempt.context._ask(attempt.reason)
 
     def unstick(self, attempt: Attempt, patience: float) -> None:
         """See to it that the attempt is not waiting for a worker that does not respond."""
@@ -176,6 +186,12 @@ class Processes(Place):
             attempt.job.unstick(patience)
 
 
+def merged_pools(flow: Flow, replaced: Mapping[str, str | Executor]) -> dict[str, str | Executor]:
+    """Return a flow's own names for pools, with what this run replaces of the names it knows."""
+    known = {*BUILT_IN_POOLS, *flow.pools}
+    return {**flow.pools, **{name: pool for name, pool in replaced.items() if name in known}}
+
+
 def resolved(pool: str | Executor, pools: Mapping[str, str | Executor]) -> str | Executor:
     """Follow a pool's name to an executor or a built-in pool.
 
@@ -192,11 +208,31 @@ class Places:
 
     Args:
         pools: The flow's own names, with the replacements of this run: name -> executor or name.
+        replaced: The latter alone.
     """
 
-    def __init__(self, pools: Mapping[str, str | Executor]) -> None:
+    def __init__(
+        self,
+        pools: Mapping[str, str | Executor],
+        replaced: Mapping[str, str | Executor] = _NOTHING,
+    ) -> None:
         self._pools = pools
+        self.replaced = replaced
         self._known: dict[Any, Place] = {}
+
+    def of(self, step: Step, group: Parallel | None) -> Place:
+        """Return the place for a step of a group (`None`: of no group)."""
+        pool = pool_of(step, group)
+        return self.find(pool) if step.nested is None else self._for_flows(pool == "inline")
+
+    def _for_flows(self, inline: bool) -> Place:
+        """Return the place for steps that are flows: threads of ours, whatever replaces them."""
+        place = self._known.get(inline)
+        if place is None:
+            from syncflow.run.inner import FlowsInline, FlowsOnThreads
+
+            place = self._known[inline] = FlowsInline() if inline else FlowsOnThreads()
+        return place
 
     def find(self, pool: str | Executor) -> Place:
         """Return the place for a pool as a step names it."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import logging
 import random
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import Snapshot
-from syncflow.definition import pool_of
 from syncflow.errors import GroupFailedError
 from syncflow.mapping import over_item
-from syncflow.result import CompensationResult, CompensationStatus, StepResult, StepStatus
+from syncflow.result import (
+    CompensationResult,
+    CompensationStatus,
+    RollbackStatus,
+    StepResult,
+    StepStatus,
+)
 from syncflow.run.engine import Engine
 from syncflow.run.group import Group, Lane
 from syncflow.run.member import Member
@@ -23,7 +28,16 @@ from syncflow.run.places import Places
 if TYPE_CHECKING:
     from syncflow.definition import Step
 
-__all__ = ["Clock", "compensate", "compensate_items", "undo_view"]
+__all__ = [
+    "Clock",
+    "compensate",
+    "compensate_items",
+    "in_order",
+    "is_to_be_undone",
+    "note_compensation",
+    "rollback_status",
+    "undo_view",
+]
 
 logger = logging.getLogger("syncflow")
 
@@ -38,6 +52,46 @@ class Clock:
     def at(self, instant: float) -> datetime:
         """Return the UTC time of a monotonic instant."""
         return datetime.fromtimestamp(instant + self._offset, UTC)
+
+
+def is_to_be_undone(member: Member) -> bool:
+    """Tell whether a rollback compensates this member."""
+    if not member.step.reversible:
+        return False
+    if member.tally is not None:
+        return member.tally.anything_done
+    if member.status is StepStatus.COMPLETED:
+        return True
+    return member.step.compensate_on == "started" and member.first_started is not None
+
+
+def in_order(results: Sequence[CompensationResult]) -> tuple[CompensationResult, ...]:
+    """Sort compensations by their start, the skipped ones last."""
+    return tuple(sorted(results, key=lambda one: (one.started_at is None, one.started_at or 0)))
+
+
+def rollback_status(
+    compensations: Sequence[CompensationResult], owed: bool, inside: Collection[RollbackStatus]
+) -> RollbackStatus:
+    """Say how the rollback of a flow that has failed went.
+
+    Args:
+        compensations: All there were.
+        owed: There is something else that is still to be undone.
+        inside: Of the flows in it.
+    """
+    undone = all(result.ok for result in compensations)
+    if owed or not undone or RollbackStatus.INCOMPLETE in inside:
+        return RollbackStatus.INCOMPLETE
+    if compensations or RollbackStatus.COMPLETE in inside:
+        return RollbackStatus.COMPLETE
+    return RollbackStatus.NOT_NEEDED
+
+
+def note_compensation(step: StepResult, result: CompensationResult) -> None:
+    """Put on record that a step was compensated; one that failed is not mended by a late one."""
+    if step.compensation is not CompensationStatus.FAILED:
+        step.compensation = result.status
 
 
 def undo_view(view: Snapshot, name: str, writes: Mapping[str, Any], value: Any) -> Snapshot:
@@ -77,7 +131,7 @@ def compensate(
     Returns:
         Its result, and the state it wrote (empty unless it completed).
     """
-    member = Member(0, undo, places.find(pool_of(undo, None)), name, group, item)
+    member = Member(0, undo, places.of(undo, None), name, group, item)
     decider = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
     began = monotonic()
     engine.drive(decider, [member], view, error=error, shielded=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import copy_context
-from functools import partial
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -39,13 +38,24 @@ from syncflow.run.attempt import call_body
 from syncflow.run.bounds import lanes_of
 from syncflow.run.engine import Engine
 from syncflow.run.group import Group
+from syncflow.run.inner import Nest
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
+from syncflow.run.late import drain as drain_bodies
 from syncflow.run.mapper import Mapper
 from syncflow.run.member import Member
 from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
-from syncflow.run.rollback import Clock, compensate, compensate_items, undo_view
+from syncflow.run.rollback import (
+    Clock,
+    compensate,
+    compensate_items,
+    in_order,
+    is_to_be_undone,
+    note_compensation,
+    rollback_status,
+    undo_view,
+)
 from syncflow.run.signals import Guard
 from syncflow.run.watching import INTERRUPT, TIMEOUT, Stop
 
@@ -74,16 +84,14 @@ class Runner:
         self._run_id = run_id
         self._places = places
         self._guard = taken
+        self._nest = Nest(places.replaced, taken)
         self._token = token
         self._timeout = timeout
         self._clock = Clock()
         self._view = Snapshot(None, {}, {})
         self._reporter = Reporter(flow.name, run_id, flow.hooks, self._clock)
-        desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
-        scope = Scope(flow.name, run_id, copy_context(), inbox, self._reporter.listening, desk)
-        self._engine = Engine(scope, self._reporter, token)
-        self._engine.explain = self._explain
-        self._engine.interrupted = self._interrupted
+        self._desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
+        self._engine = self._make_engine(inbox, token)
         if timeout is not None:
             self._engine.deadline = self._clock.origin + timeout
         self._rolling_back = False
@@ -91,6 +99,17 @@ class Runner:
         self._members: list[Member] = []
         self._groups: dict[str, GroupResult] = {}
         self._compensations: list[CompensationResult] = []
+
+    def _make_engine(self, inbox: SimpleQueue[Any], token: CancelToken | None) -> Engine:
+        """Make an engine for the calling thread."""
+        scope = Scope(
+            self._flow.name, self._run_id, copy_context(), inbox, self._reporter.listening,
+            self._desk, self._nest,
+        )  # fmt: skip
+        engine = Engine(scope, self._reporter, token)
+        engine.explain = self._explain
+        engine.interrupted = self._interrupted
+        return engine
 
     def run(self, input: Any, drain: float) -> FlowResult:
         """Run the flow to its end. Once."""
@@ -105,9 +124,11 @@ class Runner:
                 error = stopped.error
             if error is not None:
                 self._roll_back(error)
+            until = monotonic() + drain
             if drain:
-                self._engine.drain(drain)
+                drain_bodies(self._engine, drain)
             self._engine.look()
+            self._nest.drain(until)
         finally:
             if self._token is not None:
                 self._token._unsubscribe(self._engine.cancel)
@@ -115,6 +136,7 @@ class Runner:
 
     def close(self) -> None:
         """Let go of everything: the frames of a failed body lead here, and must lead no further."""
+        self._nest.close()
         self._engine.close()
         self._reporter.results = {}
         self._reporter.view = Snapshot(None, {}, {})
@@ -128,8 +150,10 @@ class Runner:
 
     def _explain(self, cause: str) -> Stop | None:
         """Return what stopping for `cause` means now; None: nothing."""
+        if cause is INTERRUPT and self._given_up():
+            self._engine.hurry()
         if self._rolling_back:
-            if cause is INTERRUPT and self._guard is not None and self._guard.count >= 2:
+            if cause is INTERRUPT and self._given_up():
                 return Stop("a second Ctrl-C", FlowCancelledError("a second Ctrl-C"))
             return None
         if cause is TIMEOUT:
@@ -177,7 +201,7 @@ class Runner:
 
     def _run_map(self, node: Map) -> Exception | None:
         """Run a map; return its error."""
-        place = self._places.find(pool_of(node.step, None))
+        place = self._places.of(node.step, None)
         member = Member(0, node.step, place, node.name)
         self._members.append(member)
         bound = node.max_concurrency or self._flow.max_concurrency or place.bound
@@ -191,10 +215,10 @@ class Runner:
             return self._run_map(node)
         parallel = node if isinstance(node, Parallel) else None
         steps = steps_of(node)
-        find = self._places.find
+        place_of = self._places.of
         group_name = None if parallel is None else parallel.name
         members = [
-            Member(index, step, find(pool_of(step, parallel)), step.name, group_name)
+            Member(index, step, place_of(step, parallel), step.name, group_name)
             for index, step in enumerate(steps)
         ]
         group = Group(
@@ -267,34 +291,46 @@ class Runner:
             self._guard.rolling_back = True
         engine.watcher = CompensationReporter(self._reporter, error)
         for member in reversed(self._members):
-            if not _is_to_be_undone(member):
+            if not is_to_be_undone(member):
                 continue
-            if _hurried(self._guard):
+            # A flow is told to skip its own steps: they say so, too.
+            if self._given_up() and member.step.nested is None:
                 skipped = CompensationStatus.SKIPPED
                 self._record(CompensationResult(member.name, skipped, None, 0, None, 0.0))
                 continue
             self._compensate(member, error)
 
+    def _given_up(self) -> bool:
+        """Tell whether a second Ctrl-C has ended the rollback."""
+        return self._guard is not None and self._guard.count >= 2
+
     def _compensate(self, member: Member, error: Exception) -> None:
         """Undo one step."""
         undo, effect = member.step.undo, member.effect
-        assert undo is not None
         engine, places, clock, view = self._engine, self._places, self._clock, self._view
         if member.tally is not None:
-            hurried = partial(_hurried, self._guard)
-            result, written = compensate_items(engine, places, clock, member, view, error, hurried)
+            result, written = compensate_items(
+                engine, places, clock, member, view, error, self._given_up
+            )
         else:
             if member.status is StepStatus.COMPLETED:
                 view = undo_view(view, member.name, member.writes, member.value)
             if effect is not None:
                 effect.reopen(error)
-            result, written = compensate(
-                engine, places, clock, member.name, undo, view, error, group=member.group
-            )
+            if undo is not None:
+                result, written = compensate(
+                    engine, places, clock, member.name, undo, view, error, group=member.group
+                )
+            else:
+                if not self._given_up():
+                    engine.watcher.began(member, 1)
+                result, written = member.value._unwind(member.name, error, clock, self._guard)
             if effect is not None:
                 engine.close_effect(effect, in_effect=False)
         self._write(self._own_view(), written)
         self._record(result)
+        if result.status is CompensationStatus.SKIPPED:
+            return
         hook = "on_compensate_complete" if result.ok else "on_compensate_fail"
         self._reporter.emit(
             hook, member.name, result.attempts,
@@ -303,16 +339,14 @@ class Runner:
 
     def _record(self, result: CompensationResult) -> None:
         self._compensations.append(result)
-        step = self._reporter.results[result.step_name]
-        if step.compensation is not CompensationStatus.FAILED:  # which a late one does not mend
-            step.compensation = result.status
+        note_compensation(self._reporter.results[result.step_name], result)
 
     # --- the result --------------------------------------------------------------------------
 
     def _finish(self, error: Exception | None) -> FlowResult:
         """Put the result together and tell the hooks."""
         adrift = {attempt.member.name for attempt in self._engine.adrift}
-        owed = any(attempt.member.step.undo for attempt in self._engine.adrift)
+        owed = any(attempt.member.step.reversible for attempt in self._engine.adrift)
         for finish in self._engine.finished_late:
             if finish.compensation is not None:
                 self._record(finish.compensation)
@@ -321,12 +355,7 @@ class Runner:
         else:
             cancelled = isinstance(error, FlowCancelledError)
             status = FlowStatus.CANCELLED if cancelled else FlowStatus.FAILED
-            if owed or not all(result.ok for result in self._compensations):
-                rollback = RollbackStatus.INCOMPLETE
-            elif self._compensations:
-                rollback = RollbackStatus.COMPLETE
-            else:
-                rollback = RollbackStatus.NOT_NEEDED
+            rollback = rollback_status(self._compensations, owed, self._nest.rollbacks)
         steps = tuple(self._results())
         result = FlowResult(
             name=self._flow.name,
@@ -336,7 +365,7 @@ class Runner:
             rollback=rollback,
             steps=steps,
             groups=self._groups,
-            compensations=tuple(sorted(self._compensations, key=_when)),
+            compensations=in_order(self._compensations),
             abandoned=tuple(step.name for step in steps if step.name in adrift),
             started_at=self._clock.at(self._clock.origin),
             duration=monotonic() - self._clock.origin,
@@ -367,24 +396,3 @@ class Runner:
                 self._groups[parallel.name] = GroupResult(
                     parallel.name, StepStatus.SKIPPED, None, 0.0, tuple(skipped)
                 )
-
-
-def _hurried(guard: Guard | None) -> bool:
-    """Tell whether a second Ctrl-C has ended the rollback."""
-    return guard is not None and guard.count >= 2
-
-
-def _is_to_be_undone(member: Member) -> bool:
-    """Tell whether a rollback compensates this member."""
-    if member.step.undo is None:
-        return False
-    if member.tally is not None:
-        return any(True for _ in member.tally.done())
-    if member.status is StepStatus.COMPLETED:
-        return True
-    return member.step.compensate_on == "started" and member.first_started is not None
-
-
-def _when(result: CompensationResult) -> tuple[bool, Any]:
-    """Sort compensations by their start, the skipped ones last."""
-    return (result.started_at is None, result.started_at or 0)

@@ -10,33 +10,74 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
 from syncflow.run.attempt import inside_body
 
-__all__ = ["Guard", "guard", "release"]
+__all__ = ["Guard", "guard", "missed", "release"]
 
 #: The guards of the runs in progress in the main thread, the innermost last. Main thread only.
 _guards: list[Guard] = []
 
 
 class Guard:
-    """One run's share of SIGINT."""
+    """One run's share of SIGINT.
 
-    def __init__(self, inbox: SimpleQueue[Any], message: Any) -> None:
+    Args:
+        inbox: Of the run.
+        message: What is put there for every Ctrl-C.
+        outer: Of the run that this one is part of, when SIGINT does not come here by itself.
+    """
+
+    def __init__(self, inbox: SimpleQueue[Any], message: Any, outer: Guard | None = None) -> None:
         self._inbox = inbox
         self._message = message
-        #: How often Ctrl-C was pressed during this run.
-        self.count = 0
+        self._outer = outer
+        #: Those who are told what this one is. A dict for its atomic operations.
+        self._parts: dict[Guard, None] = {}
+        #: How often SIGINT came here.
+        self._pressed = 0
         #: The run is undoing its work: the first Ctrl-C does not interrupt that.
         self.rolling_back = False
+        #: Called for every Ctrl-C, in the main thread.
+        self.alarm: Callable[[], None] | None = None
+
+    @property
+    def count(self) -> int:
+        """How often Ctrl-C was pressed during this run, or the one that it is part of."""
+        return self._pressed if self._outer is None else self._outer.count
+
+    def join(self) -> None:
+        """Hear of each Ctrl-C of the outer run; of one that has already come, too. Any thread.
+
+        Added before looked: one that comes in between is told twice, never not at all.
+        """
+        if self._outer is not None:
+            self._outer._parts[self] = None
+            if self.count:
+                self._tell()
+
+    def leave(self) -> None:
+        """Hear no more of them. Any thread."""
+        self.alarm = None
+        if self._outer is not None:
+            self._outer._parts.pop(self, None)
 
     def note(self) -> None:
         """Take note of one Ctrl-C."""
-        self.count += 1
+        self._pressed += 1
+        self._tell()
+
+    def _tell(self) -> None:
         self._inbox.put(self._message)
+        alarm = self.alarm
+        if alarm is not None:
+            alarm()
+        for part in list(self._parts):
+            part._tell()
 
     def press(self, frame: FrameType | None) -> None:
         """Take note of one Ctrl-C that interrupted `frame`, and raise if that may be."""
@@ -82,6 +123,12 @@ def guard(inbox: SimpleQueue[Any], message: Any) -> Guard | None:
     return taken
 
 
+def missed(taken: Guard) -> bool:
+    """Tell whether Ctrl-C was left to the run around this one, before this one had SIGINT."""
+    outer = _guards[: _guards.index(taken)][-1:]
+    return bool(outer) and outer[0].count > 0
+
+
 def release(taken: Guard) -> None:
     """Give SIGINT back. A Ctrl-C of this run is one of the run around it, too. Idempotent.
 
@@ -96,5 +143,5 @@ def release(taken: Guard) -> None:
     _guards.remove(taken)
     if _guards and taken.count:
         outer = _guards[-1]
-        outer.count += taken.count - 1
+        outer._pressed += taken.count - 1
         outer.note()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ from syncflow import policy
 from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
-from syncflow.mapping import Map, Node, steps_of
+from syncflow.mapping import Map, steps_of
 from syncflow.run.attempt import protected
-from syncflow.run.places import Places, resolved
+from syncflow.run.places import Places, merged_pools, resolved
 from syncflow.run.runner import Runner
 from syncflow.run.signals import guard, release
 from syncflow.run.watching import INTERRUPT
+from syncflow.subflow import flows_in
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -50,7 +51,14 @@ def run_flow(
     nodes = flow.nodes
     if not nodes:
         raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
-    places = Places(_replaced(flow, nodes, pools, where))
+    inside = flows_in(nodes)
+    for inner in inside:
+        if not inner.nodes:
+            raise DefinitionError(
+                f"flow {inner.name!r}, in flow {flow.name!r}, is empty: it has no step to run"
+            )
+    replaced = _replaced([flow, *inside], pools, where) if pools else {}
+    places = Places(merged_pools(flow, replaced), replaced)
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
     result = runner = None
@@ -80,31 +88,27 @@ def run_flow(
 
 
 def _replaced(
-    flow: Flow,
-    nodes: Sequence[Node],
-    pools: Mapping[str, str | Executor] | None,
-    where: str,
+    flows: list[Flow], pools: Mapping[str, str | Executor], where: str
 ) -> dict[str, str | Executor]:
-    """Return the flow's pools with the replacements for this run, checked against its steps."""
-    merged = dict(flow.pools)
-    if not pools:
-        return merged
-    merged.update(checked_pools(pools, where))
-    known = [*flow.pools, "thread", "process"]
-    for name in pools:
-        policy.choice(name, "a name in pools", where, known=known)
-    for node in nodes:
-        group = node if isinstance(node, Parallel) else None
-        for step in steps_of(node):
-            if isinstance(node, Map) and resolved(pool_of(step, None), merged) == "inline":
-                why = f"map {step.name!r} needs workers"
-                raise DefinitionError(f"{where}: {why}: pools cannot map {step.pool!r} to 'inline'")
-            _refuse_inline(step, group, merged, f"{where}: step {step.name!r}")
-            if step.undo is not None:
-                _refuse_inline(
-                    step.undo, None, merged, f"{where}: the compensation of step {step.name!r}"
-                )
-    return merged
+    """Return the replacements for this run, checked against the steps of all flows in it."""
+    replaced = checked_pools(pools, where)
+    known = dict.fromkeys([*(name for flow in flows for name in flow.pools), "thread", "process"])
+    for name in replaced:
+        policy.choice(name, "a name in pools", where, known=[*known])
+    for flow in flows:
+        merged = merged_pools(flow, replaced)
+        for node in flow.nodes:
+            group = node if isinstance(node, Parallel) else None
+            for step in steps_of(node):
+                if isinstance(node, Map) and resolved(pool_of(step, None), merged) == "inline":
+                    why = f"map {step.name!r} needs workers: pools cannot map {step.pool!r}"
+                    raise DefinitionError(f"{where}: {why} to 'inline'")
+                _refuse_inline(step, group, merged, f"{where}: step {step.name!r}")
+                if step.undo is not None:
+                    _refuse_inline(
+                        step.undo, None, merged, f"{where}: the compensation of step {step.name!r}"
+                    )
+    return replaced
 
 
 def _refuse_inline(
@@ -112,8 +116,8 @@ def _refuse_inline(
 ) -> None:
     """Raise when `pools` sends a step inline that cannot run there."""
     pool = pool_of(step, group)
-    if pool == "inline" or resolved(pool, pools) != "inline":
-        return  # a definition that says "inline" has been checked
+    if pool == "inline" or step.nested is not None or resolved(pool, pools) != "inline":
+        return  # a definition that says "inline" has been checked, and flows stay on their threads
     if group is not None or step.timeout is not None:
         why = "has a timeout" if group is None else "is in a group"
         raise DefinitionError(f"{where} {why}: pools cannot map {pool!r} to 'inline'")

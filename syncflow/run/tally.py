@@ -246,6 +246,11 @@ class Tally:
         """Return what the items that completed wrote."""
         return {key: value for writes in self._writes.values() for key, value in writes.items()}
 
+    @property
+    def anything_done(self) -> bool:
+        """Whether a rollback has anything to undo."""
+        return next(self.done(), None) is not None
+
     def done(self) -> Iterator[Done]:
         """Yield what a rollback has to undo, the last item first."""
         if self._items is None:

@@ -49,7 +49,6 @@ BAD_FUNCTIONS = [
     (5, DefinitionTypeError),
     ("undo", DefinitionTypeError),
     (fetch_later, DefinitionTypeError),
-    (Flow("inner"), DefinitionTypeError),
 ]
 
 

@@ -42,6 +42,8 @@ BAD_OPTIONS = [
     *[("retry_on", bad, DefinitionTypeError) for bad in (None, int, [OSError], (OSError, 5), "E")],
     ("retry_on", fetch_later, DefinitionTypeError),
     *[("compensate", *bad) for bad in BAD_FUNCTIONS],
+    ("compensate", Flow("inner"), DefinitionTypeError),
+    ("compensate", Step("undo", Flow("inner")), DefinitionError),
     ("compensate", Step("undo", fetch_user, compensate=fetch_user), DefinitionError),
     ("compensate_on", "start", DefinitionError),
     ("compensate_on", None, DefinitionTypeError),
@@ -220,7 +222,7 @@ def test_a_flow_is_built_in_place(flow: Flow) -> None:
     assert ["first", "pair"] == [node.name for node in nodes]
 
 
-@pytest.mark.parametrize("wrong", [5, None, fetch_user, Flow("inner"), [named("x")]])
+@pytest.mark.parametrize("wrong", [5, None, fetch_user, [named("x")]])
 def test_step_takes_a_name_or_a_step(flow: Flow, wrong: Any) -> None:
     """Whatever else comes first is refused with what is accepted."""
     message = refused(flow, DefinitionTypeError, lambda: flow.step(wrong))

@@ -73,7 +73,6 @@ def test_min_success_excludes_fail_fast(flow: Flow) -> None:
         (Flow("inner"), DefinitionTypeError),
         ({"name": "x", "fn": fetch_user}, DefinitionTypeError),
         ([named("x"), fetch_user], DefinitionTypeError),
-        ([named("x"), Flow("inner")], DefinitionTypeError),
         ([named("x"), "y"], DefinitionTypeError),
         ([named("x"), None], DefinitionTypeError),
     ],
