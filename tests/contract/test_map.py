@@ -84,7 +84,11 @@ def test_values_come_in_item_order_when_items_do_not_end_in_it(
     assert [0, 1] == run_map(body, [0, 1], worker_pool, chunk_size=1, max_concurrency=2).values
 
 
-@pytest.mark.parametrize("over", [[], (), {}, Numbers(0), lambda ctx: []], ids=repr)
+@pytest.mark.parametrize(
+    "over",
+    [[], (), {}, Numbers(0), lambda ctx: []],
+    ids=["list", "tuple", "dict", "length", "function"],
+)
 def test_no_items_complete_at_once(worker_pool: Pool, over: Any) -> None:
     """With an empty list of values; nobody has to come along for the run to end."""
     result = run_map(double, over, worker_pool)
