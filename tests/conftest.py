@@ -31,7 +31,7 @@ WORKER, TRACKER = "syncflow-worker", "resource_tracker"
 SHARED_THREADS = ("syncflow-thread-", "syncflow-process-")
 
 #: How the names of shared-memory files begin that can be ours; others use /dev/shm, too.
-OURS_IN_SHM = ("syncflow", f"sem.loky-{os.getpid()}-")
+OURS_IN_SHM = (f"syncflow-{os.getpid()}-", f"sem.loky-{os.getpid()}-")
 
 
 def in_a_body(frame: FrameType | None) -> bool:
@@ -43,9 +43,24 @@ def in_a_body(frame: FrameType | None) -> bool:
     return False
 
 
+def current_frames() -> dict[int, FrameType]:
+    """Return the frame of every thread.
+
+    Python holds a lock of the interpreter meanwhile, and would wait for it for ever if a collection
+    began there and found a `threading.local` (CPython issue 106883).
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
+
+
 def foreign_threads() -> set[threading.Thread]:
     """Return all threads but the idle ones of the shared pools."""
-    frames = sys._current_frames()
+    frames = current_frames()
     return {
         thread
         for thread in threading.enumerate()
