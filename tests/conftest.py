@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 import pytest
+from frames import current_frames
 
 #: Seconds that threads, processes and descriptors have to go after a test. What a body blocks on
 #: is released by the test, so this is only ever used up by a leak.
@@ -41,21 +42,6 @@ def in_a_body(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def current_frames() -> dict[int, FrameType]:
-    """Return the frame of every thread.
-
-    Python holds a lock of the interpreter meanwhile, and would wait for it for ever if a collection
-    began there and found a `threading.local` (CPython issue 106883).
-    """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return sys._current_frames()
-    finally:
-        if collects:
-            gc.enable()
 
 
 def foreign_threads() -> set[threading.Thread]:

@@ -163,7 +163,6 @@ class _NestedRunner(Runner):
             self._guard.join()
         try:
             self._roll_back(error)
-            self._engine.look()
         finally:
             if self._guard is not None:
                 self._guard.leave()

@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from syncflow.definition import BUILT_IN_POOLS, pool_of
+from syncflow.definition import pool_of
 from syncflow.errors import SerializationError
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
@@ -187,9 +187,8 @@ class Processes(Place):
 
 
 def merged_pools(flow: Flow, replaced: Mapping[str, str | Executor]) -> dict[str, str | Executor]:
-    """Return a flow's own names for pools, with what this run replaces of the names it knows."""
-    known = {*BUILT_IN_POOLS, *flow.pools}
-    return {**flow.pools, **{name: pool for name, pool in replaced.items() if name in known}}
+    """Return what names of pools mean to a flow in this run; it uses none that it does not know."""
+    return {**flow.pools, **replaced}
 
 
 def resolved(pool: str | Executor, pools: Mapping[str, str | Executor]) -> str | Executor:

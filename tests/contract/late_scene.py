@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from contract_tools import Gate, Journal, Pool, do_nothing
+from frames import current_frames
 
 from syncflow import Context, Flow, Step
 from syncflow.run.jobs import Attempt
@@ -67,7 +67,7 @@ class Scene:
         assert self.body_thread is not None
         if not self.body_thread.is_alive():
             return False
-        frame = sys._current_frames().get(self.body_thread.ident or 0)
+        frame = current_frames().get(self.body_thread.ident or 0)
         while frame is not None and frame.f_code is not Attempt.run.__code__:
             frame = frame.f_back
         return frame is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail, sleep_long
+from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail, sleep_long, wait_until
 from late_scene import SHORT
 
 from syncflow import (
@@ -141,6 +141,17 @@ def test_the_timeout_of_its_group_reaches_in(journal: Journal) -> None:
     assert (FlowTimeoutError, ["undo a"]) == (
         type(inner_result(result["sub"]).error), journal.lines,
     )  # fmt: skip
+
+
+def test_a_flow_that_hears_of_its_deadline_from_outside_has_timed_out() -> None:
+    """It was deaf when its time was up, and finds that it was asked to stop, too."""
+
+    def deaf(ctx: Context) -> None:
+        wait_until(lambda: ctx._asked)
+
+    steps = [Flow("sub").step("deaf", deaf), Step("good", do_nothing)]
+    result = Flow("outer").parallel("group", steps, timeout=SHORT).run()
+    assert FlowTimeoutError is type(inner_result(result["sub"]).error)
 
 
 def test_fail_fast_reaches_in(gate: Gate, journal: Journal) -> None:
@@ -301,6 +312,26 @@ def test_a_flow_is_not_abandoned_while_one_in_it_undoes_itself(
     middle = Flow("middle").step(undone(journal, "b")).step(sub)
     result = Flow("outer").step("middle", middle, timeout=SHORT, grace=0).run()
     assert (["undo a", "undo b"], ()) == (journal.lines, result.abandoned)
+
+
+def test_a_flow_that_goes_on_after_one_in_it_has_failed_may_be_abandoned(
+    gate: Gate,
+) -> None:
+    """It was not to be abandoned while that one undid itself; that is over."""
+    token = CancelToken()
+
+    def second_time_deaf(ctx: Context) -> None:
+        if "again" in seen:
+            token.cancel()
+            gate.wait()
+        seen.append("again")
+        raise BodyError
+
+    seen: list[str] = []
+    sub = Flow("sub").step("a", do_nothing, compensate=do_nothing).step("b", second_time_deaf)
+    middle = Step("middle", Flow("middle").step("sub", sub, retries=1), pool="thread", grace=0)
+    assert ("middle",) == Flow("outer").step(middle).run(cancel=token).abandoned
+    gate.open()
 
 
 def test_a_group_that_fails_fast_waits_for_a_flow(gate: Gate, patience: Patience) -> None:

@@ -23,12 +23,6 @@ SUB = (
     + """
 from syncflow.run.signals import Guard
 
-press = Guard.press
-def press_and_tell(self, frame):
-    say("pressed")
-    press(self, frame)
-Guard.press = press_and_tell
-
 note = Guard.note
 def note_and_tell(self):
     note(self)
@@ -136,6 +130,7 @@ def test_ctrl_c_while_a_flow_undoes_itself(tmp_path: Path, place: str) -> None:
     with Script(code, tmp_path) as script:
         assert "undoing" == script.line()
         script.interrupt()
+        assert "pressed" == script.line()
         (tmp_path / "go-on").touch()
         exit_code, lines, errors = rest(script)
     inner = "a=completed:completed second=completed:completed fail=failed:None"
@@ -221,6 +216,7 @@ def test_ctrl_c_while_a_flow_is_undone(tmp_path: Path, place: str) -> None:
     with Script(code, tmp_path) as script:
         assert "undoing" == script.line()
         script.interrupt()
+        assert "pressed" == script.line()
         (tmp_path / "go-on").touch()
         exit_code, lines, errors = rest(script)
     expected = [
@@ -300,6 +296,75 @@ def test_a_second_ctrl_c_gives_up_on_a_flow_that_hangs_in_a_compensation(tmp_pat
         "handler True",
     ]
     assert (0, expected, "") == (exit_code, lines, errors)
+
+
+def test_a_late_second_ctrl_c_gives_up_on_a_flow_that_hangs_in_a_compensation(
+    tmp_path: Path,
+) -> None:
+    """It comes long after the grace, in which the flow was right not to be abandoned."""
+    telling = (
+        "from syncflow.run.inner import FlowsOnThreads\n"
+        "give_up = FlowsOnThreads.give_up\n"
+        "def try_and_tell(self, attempt):\n"
+        "    given_up = give_up(self, attempt)\n"
+        "    say('given up' if given_up else 'tried in vain')\n"
+        "    return given_up\n"
+        "FlowsOnThreads.give_up = try_and_tell\n"
+    )
+    with Script(DEAF.replace("def undo_deaf", telling + "def undo_deaf"), tmp_path) as script:
+        assert "undoing" == script.line()
+        script.interrupt()
+        assert "tried in vain" == next_line(script)
+        script.interrupt()
+        assert "given up" == next_line(script)
+        assert 0 == script.end()[0]
+
+
+def test_ctrl_c_that_comes_before_a_flow_has_begun_stops_it(tmp_path: Path) -> None:
+    """It went to the outer run, which cannot do anything as long as the inner one runs."""
+    code = SUB + (
+        "from syncflow.run import nested\n"
+        "guard = nested.guard\n"
+        "def press_before(inbox, message):\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    return guard(inbox, message)\n"
+        "nested.guard = press_before\n"
+        "go(Flow('outer').step(done('first')).step(Flow('sub').step('wait', partial(hang, 'x'))))\n"
+    )
+    with Script(code, tmp_path) as script:
+        exit_code, lines, errors = rest(script)
+    expected = [
+        "undo first",
+        "result cancelled complete first=completed sub=cancelled",
+        "handler True",
+        "inner cancelled not_needed wait=skipped:None",
+    ]
+    assert (0, expected, "") == (exit_code, lines, errors)
+
+
+def test_a_flow_that_a_second_ctrl_c_leaves_alone_says_so(tmp_path: Path) -> None:
+    """All its steps are on record as not undone."""
+    code = SUB + (
+        "sub = Flow('sub').step(done('a')).step('sub', Flow('deep').step(done('b')))\n"
+        "flow = Flow('outer').step(done('first')).step(sub)\n"
+        "flow.step('second', lambda ctx: 2, compensate=undo_for_ever).step('fail', fail)\n"
+        "try:\n"
+        "    flow.run()\n"
+        "except KeyboardInterrupt as interrupt:\n"
+        "    result = interrupt.flow_result\n"
+        "for record in (result, result['sub'].value, result['sub'].value['sub'].value):\n"
+        "    say(record.rollback, *[f'{s.name}:{s.compensation}' for s in record.steps])\n"
+    )
+    with Script(code, tmp_path) as script:
+        assert "undoing" == script.line()
+        interrupt_twice(script)
+        exit_code, lines, _ = rest(script)
+    expected = [
+        "incomplete first:skipped sub:skipped second:failed fail:None",
+        "incomplete a:skipped sub:skipped",
+        "incomplete b:skipped",
+    ]
+    assert (0, expected) == (exit_code, lines)
 
 
 def test_ctrl_c_in_a_flow_that_completes_all_the_same(tmp_path: Path) -> None:
