@@ -206,7 +206,7 @@ class Worker:
         while True:
             reply: tuple[Any, ...] = pickle.loads(channel.receive())
             match reply:
-                case ("done", *_):
+                case ("done" | "refused", *_):
                     return reply
                 case ("read", kind, name):
                     channel.send(job.answer(kind, name))

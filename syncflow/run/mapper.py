@@ -85,7 +85,8 @@ class Mapper:
         self._source = Source(engine, node, view, self.items.context(None, 1))
         #: Lanes that have not told that they are over.
         self._lanes: set[Lane] = set()
-        self._outbox: deque[ChunkEnd | tuple[Attempt, Chunk]] = deque()
+        #: Reports, and whether the supply is held for them.
+        self._outbox: deque[tuple[ChunkEnd | tuple[Attempt, Chunk], bool]] = deque()
         #: See the head of this file.
         self._asleep = False
         self._timers = Timers()
@@ -99,7 +100,11 @@ class Mapper:
 
     def report(self, report: ChunkEnd | tuple[Attempt, Chunk], *, urgent: bool) -> None:
         """Take a report; see the head of this file. Any thread."""
-        self._outbox.append(report)
+        # It may say that an item has failed: then no other one starts, on any lane.
+        held = urgent and self.node.fail_fast
+        if held:
+            self.supply.hold()
+        self._outbox.append((report, held))
         if self._asleep and (urgent or len(self.supply) <= self._window() // 2):
             self._asleep = False
             self.inbox.put(NEWS)
@@ -236,15 +241,18 @@ class Mapper:
 
     def _collect(self) -> None:
         """Take the reports, and see to what follows of them."""
-        items = self.items
+        items, holds = self.items, 0
         while self._outbox:
-            report = self._outbox.popleft()
+            report, held = self._outbox.popleft()
+            holds += held
             if type(report) is ChunkEnd:
                 items.chunk_ended(report)
             else:
                 items.reported(*report)
             del report  # the frames of a failed body lead to this one, too
         self._follow()
+        if holds:
+            self.supply.release(holds)
 
     def _follow(self) -> None:
         """See to what follows of what items have come to."""

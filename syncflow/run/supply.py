@@ -33,6 +33,8 @@ class Supply:
         self.lanes = 0
         #: Nothing is handed out any more.
         self.closed = False
+        #: Reports that may close it and have not been looked at: nothing is handed out meanwhile.
+        self._held = 0
         #: Items that were ever handed out.
         self.taken = 0
 
@@ -56,7 +58,7 @@ class Supply:
             pace: Says how many items; `None` for one.
         """
         with self._lock:
-            if self.closed or not (self._fresh or self._again):
+            if self.closed or self._held or not (self._fresh or self._again):
                 self.lanes -= 1
                 return None
             if self._again:
@@ -82,6 +84,16 @@ class Supply:
         """Count a lane out that will not take again."""
         with self._lock:
             self.lanes -= 1
+
+    def hold(self) -> None:
+        """Hand out nothing until `release`: lanes that ask leave."""
+        with self._lock:
+            self._held += 1
+
+    def release(self, times: int) -> None:
+        """Take so many holds back."""
+        with self._lock:
+            self._held -= times
 
     def close(self) -> list[Chunk]:
         """Hand out nothing any more; return what is left."""

@@ -83,6 +83,21 @@ def test_a_lane_that_ends_otherwise_is_counted_out() -> None:
     assert 1 == supply.lanes
 
 
+# --- holding ---------------------------------------------------------------------------------
+
+
+def test_a_held_supply_hands_out_nothing() -> None:
+    """Until all holds are taken back; what was in it is still there."""
+    supply = supply_of("ab", lanes=3)
+    supply.hold()
+    supply.hold()
+    found = [supply.take()]
+    supply.release(1)
+    found.append(supply.take())
+    supply.release(1)
+    assert ([None, None], (0, ["a"], 1), 1) == (found, supply.take(), supply.lanes)
+
+
 # --- closing ---------------------------------------------------------------------------------
 
 
