@@ -130,12 +130,6 @@ def announce(ctx: Context) -> None:
         raise RuntimeError("the input asked for a late failure")
 
 
-publish = (
-    Flow("publish")
-    .step("report", write_report, compensate=remove_report, compensate_on="started")
-    .step("index", write_index, compensate=remove_index, compensate_on="started")
-)
-
 flow = (
     Flow("fetch-transform", pools={"transform": "process"})
     .step("serve", serve, compensate=stop_serving)
@@ -158,7 +152,11 @@ flow = (
     )
     .map("transform", transform, over=sources, pool="transform", timeout=30, fail_fast=True)
     .step("collect", collect)
-    .step(publish)
+    .step(
+        Flow("publish")
+        .step("report", write_report, compensate=remove_report, compensate_on="started")
+        .step("index", write_index, compensate=remove_index, compensate_on="started")
+    )
     .step("announce", announce)
     .step("stop", stop_serving)
 )

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.xdist_group("process")
 def test_prints_a_table_of_all_steps(tmp_path):
     """Every step completes, and every one is in the table."""
     code, stdout, _ = call(SYNCFLOW, "run", EXAMPLE, cwd=tmp_path)
-    assert (0, 46, 0) == (code, stdout.count(" completed ") - 1, stdout.count("failed"))
+    assert (0, 47, 0) == (code, stdout.count(" completed ") - 1, stdout.count("failed"))
 
 
 def test_writes_a_line_for_each_of_40_modules(tmp_path):

@@ -88,13 +88,17 @@ def abandoning_pool(request: pytest.FixtureRequest, foreign: object) -> Iterator
 
 @pytest.fixture(params=["processes", "loky"])
 def mortal(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Executor]:
     """Return an executor of two worker processes that a test may break.
 
     They have started: CPython's does not watch a worker that it starts while another one runs a
-    call, until it is given the next call or result.
+    call, until it is given the next call or result. loky does without psutil: with it, the executor
+    that broke last is kept, with a pipe and a semaphore.
     """
+    monkeypatch.setattr("loky.backend.utils.psutil", None)
     with make_executor(request.param) as executor:
         _warm(executor, tmp_path_factory.mktemp("warm"))
         yield executor

@@ -85,7 +85,20 @@ def be_the_parent(end: socket.socket, function: wire.Blob, replies: list[Any]) -
     """Give the worker two bodies to run, and answer what they read."""
     channel = wire.Channel(end.fileno())
     for number in (1, 2):
-        request = (number, "body", function, "flow", "run", "step", 1, None, None, None, False)
+        request = (
+            number,
+            "body",
+            function,
+            "flow",
+            "run",
+            "step",
+            1,
+            None,
+            None,
+            None,
+            False,
+            None,
+        )
         channel.send(pickle.dumps(request))
         while (reply := pickle.loads(channel.receive()))[0] == "read":
             channel.send(pickle.dumps(("value", pickle.dumps(INPUT))))
