@@ -92,6 +92,7 @@ class Step:
     compensate_on: str
     grace: float
     _undo: Step | None = attrs.field(repr=False)
+    _nested: Flow | None = attrs.field(repr=False)
 
     def __init__(
         self,
@@ -115,9 +116,10 @@ class Step:
         where = f"step {policy.shown(name)}"
         for option in unknown:
             raise policy.unknown_option(option, OPTIONS, where)
+        nested: Any = fn if isinstance(fn, Nestable) else None
         self.__attrs_init__(
             name=name,
-            fn=FlowBody(fn) if isinstance(fn, Nestable) else _body(fn, "fn", where),
+            fn=_body(fn, "fn", where) if nested is None else FlowBody(nested),
             pool=checked_pool(pool, where),
             timeout=policy.optional_seconds(timeout, "timeout", where, zero_ok=False),
             retries=policy.count(retries, "retries", where, least=0),
@@ -134,6 +136,7 @@ class Step:
             ),
             grace=policy.seconds(grace, "grace", where, zero_ok=True),
             undo=_undo_step(compensate, name, where),
+            nested=nested,
         )
         refuse_inline(self, self.pool, None, where)
         if self.nested is not None:
@@ -142,7 +145,7 @@ class Step:
     @property
     def nested(self) -> Flow | None:
         """The flow that this step runs, if it runs one."""
-        return self.fn.flow if type(self.fn) is FlowBody else None
+        return self._nested
 
     @property
     def undo(self) -> Step | None:

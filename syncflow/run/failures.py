@@ -32,8 +32,10 @@ class Terms(NamedTuple):
     @property
     def limit(self) -> float | None:
         """The nearer of both deadlines."""
-        known = [at for at in (self.group_deadline, self.run_deadline) if at is not None]
-        return min(known, default=None)
+        group, run = self.group_deadline, self.run_deadline
+        if run is None:
+            return group
+        return run if group is None or run < group else group
 
 
 def failure_of(attempt: Attempt, outcome: Outcome, terms: Terms, reason: str | None) -> Exception:

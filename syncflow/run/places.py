@@ -222,7 +222,9 @@ class Places:
     def of(self, step: Step, group: Parallel | None) -> Place:
         """Return the place for a step of a group (`None`: of no group)."""
         pool = pool_of(step, group)
-        return self.find(pool) if step.nested is None else self._for_flows(pool == "inline")
+        if step.nested is not None:
+            return self._for_flows(pool == "inline")
+        return self._known.get(pool) or self.find(pool)
 
     def _for_flows(self, inline: bool) -> Place:
         """Return the place for steps that are flows: threads of ours, whatever replaces them."""

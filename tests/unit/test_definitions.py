@@ -157,6 +157,7 @@ def test_a_step_keeps_its_options_normalised() -> None:
         "compensate_on": "completed",
         "grace": 2.0,
         "_undo": None,
+        "_nested": None,
     } == attrs.asdict(made, recurse=False)
     assert float is type(made.grace)
 
