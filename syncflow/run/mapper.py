@@ -100,8 +100,9 @@ class Mapper:
 
     def report(self, report: ChunkEnd | tuple[Attempt, Chunk], *, urgent: bool) -> None:
         """Take a report; see the head of this file. Any thread."""
-        # It may say that an item has failed: then no other one starts, on any lane.
-        held = urgent and self.node.fail_fast
+        # It may say that an item has failed, or was interrupted because the run's time is up: then
+        # no other one starts, on any lane.
+        held = urgent and (self.node.fail_fast or self._time_is_up())
         if held:
             self.supply.hold()
         self._outbox.append((report, held))
@@ -137,10 +138,15 @@ class Mapper:
             member.writes = tally.writes()
         engine.watcher.settled(member)
 
+    def _time_is_up(self) -> bool:
+        deadline = self.engine.deadline
+        return deadline is not None and monotonic() >= deadline
+
     def _over(self) -> bool:
         if self._lanes or self._outbox or self.supply:
             return False
-        return self._tally.closed or not (self._source.open or self._tally.retrying)
+        source, tally = self._source, self._tally
+        return tally.closed or not (source.open or source.interrupted or tally.retrying)
 
     def _window(self) -> int:
         """Return how many items may be taken from the source ahead of the workers."""

@@ -94,9 +94,12 @@ def note_compensation(step: StepResult, result: CompensationResult) -> None:
         step.compensation = result.status
 
 
-def undo_view(view: Snapshot, name: str, writes: Mapping[str, Any], value: Any) -> Snapshot:
+def undo_view(
+    view: Snapshot, name: str, writes: Mapping[str, Any], value: Any, *, completed: bool = True
+) -> Snapshot:
     """Return what a compensation sees: the flow's state plus its own step's writes and value."""
-    own = StepResult(name, None, StepStatus.COMPLETED, value, None, 1, 0, 0, 0, None, "", None)
+    status = StepStatus.COMPLETED if completed else StepStatus.FAILED
+    own = StepResult(name, None, status, value, None, 1, 0, 0, 0, None, "", None)
     return Snapshot(
         view.input, ChainMap(dict(writes), view.data), ChainMap({name: own}, view.settled)
     )
@@ -190,8 +193,7 @@ def compensate_items(
             left += 1
             continue
         seen = Snapshot(view.input, ChainMap(written, view.data), view.settled)
-        if done.completed:
-            seen = undo_view(seen, member.name, done.writes, done.value)
+        seen = undo_view(seen, member.name, done.writes, done.value, completed=done.completed)
         if done.effect is not None:
             done.effect.reopen(error)
         result, writes = compensate(

@@ -42,6 +42,8 @@ class Source:
         self.length: int | None = None
         #: It has come to its end.
         self.exhausted = False
+        #: It was interrupted because the run is being stopped: a message or a deadline says so.
+        self.interrupted = False
 
     @property
     def open(self) -> bool:
@@ -117,10 +119,10 @@ class Source:
         self.close()
         engine = self._engine
         engine.inline.raised(error)
-        if isinstance(error, KeyboardInterrupt) and engine.interrupted():
-            return None  # the message is in the inbox
-        if isinstance(error, StepInterrupt) and self._context.cancelled:
-            return None  # so is that of the token; and a deadline is looked at
+        pressed = isinstance(error, KeyboardInterrupt) and engine.interrupted()
+        if pressed or (isinstance(error, StepInterrupt) and self._context.cancelled):
+            self.interrupted = True
+            return None
         if isinstance(error, Exception):
             return error
         exited = BodyExitError(

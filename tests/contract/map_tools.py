@@ -13,29 +13,46 @@ from contract_tools import PATIENCE, BodyError, Gate, Journal
 from syncflow import Context, Flow, FlowResult, MapResult
 
 
-def run_aside(flow: Flow, *arguments: Any, **options: Any) -> FlowResult:
-    """Run a flow in a thread of its own, which nothing wakes but what is sent to it.
+class Aside:
+    """A run in a thread of its own, which nothing wakes but what is sent to it.
 
-    The main thread looks up from time to time, as a signal may have come: it hides a message that
-    was forgotten.
+    The main thread looks up from time to time, as a signal may have come: that hides a message
+    which was forgotten.
     """
-    found: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
-    def run() -> None:
+    def __init__(self, flow: Flow, *arguments: Any, **options: Any) -> None:
+        self._flow = flow
+        self._arguments = arguments
+        self._options = options
+        self._found: queue.SimpleQueue[FlowResult | BaseException] = queue.SimpleQueue()
+        threading.Thread(target=self._run, name="aside", daemon=True).start()
+
+    def _run(self) -> None:
         try:
-            found.put(flow.run(*arguments, **options))
+            self._found.put(self._flow.run(*self._arguments, **self._options))
         except BaseException as error:  # noqa: BLE001 - raised where the test sees it
-            found.put(error)
+            self._found.put(error)
+        del self._flow, self._arguments, self._options
 
-    threading.Thread(target=run, name="aside", daemon=True).start()
-    try:
-        result = found.get(timeout=2 * PATIENCE)
-    except queue.Empty:
-        raise AssertionError("the run has not ended") from None
-    if isinstance(result, BaseException):
-        raise result
-    assert isinstance(result, FlowResult)
-    return result
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return not self._found.empty()
+
+    def result(self) -> FlowResult:
+        """Wait for the end of the run, and return its result; once."""
+        try:
+            result = self._found.get(timeout=2 * PATIENCE)
+        except queue.Empty:
+            raise AssertionError("the run has not ended") from None
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+
+def run_aside(flow: Flow, *arguments: Any, **options: Any) -> FlowResult:
+    """Run a flow in a thread of its own; return its result."""
+    return Aside(flow, *arguments, **options).result()
 
 
 def run_map(
