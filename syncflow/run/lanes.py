@@ -127,6 +127,10 @@ class ThreadLane(Lane):
                     return None
                 self._at_hand = None
                 mapper.report((attempt, chunk), urgent=attempt.outcome.error is not None)
+                if self._crew.limit is not None and not self._crew.is_idle():
+                    # Others wait for this thread: the runner sends another lane, which goes last.
+                    mapper.supply.leave()
+                    break
             return partial(mapper.inbox.put, self)
         finally:
             # The frames of failed bodies lead here: hold nothing that leads to their errors.
