@@ -51,14 +51,14 @@ def endless(journal: Journal) -> Callable[[Context], Any]:
 @pytest.mark.parametrize("bound", [1, 2])
 @pytest.mark.parametrize("chunk_size", [1, 3])
 def test_no_more_is_made_than_two_items_or_chunks_a_worker_ahead(
-    worker_pool: Pool, journal: Journal, gate: Gate, bound: int, chunk_size: int
+    worker_pool: Pool, journal: Journal, bound: int, chunk_size: int
 ) -> None:
     """While all workers hang at their first, that is all that has been taken from the source."""
     token = CancelToken()
 
     def body(ctx: Context, item: int) -> None:
         journal.add("began", item)
-        gate.wait()
+        ctx.sleep(1000)  # until the run is stopped: by then nothing more is made
 
     flow = Flow("flow").map(
         "m", body, endless(journal), pool=worker_pool, chunk_size=chunk_size, max_concurrency=bound
@@ -70,7 +70,6 @@ def test_no_more_is_made_than_two_items_or_chunks_a_worker_ahead(
     wait_until(lambda: workers == noted(journal, "began"), "all workers to hang")
     wait_until(lambda: waiting <= noted(journal, "made"), "the window to be filled")
     token.cancel()
-    gate.open()
     result = run.result()["m"]
     assert waiting <= noted(journal, "made") <= waiting + at_hand
     assert (noted(journal, "made"), "cancelled") == (sum(counts(result)), result.status)
@@ -82,19 +81,18 @@ def noted(journal: Journal, word: str) -> int:
 
 
 @processes
-def test_unsized_chunks_are_taken_two_items_a_worker_ahead(journal: Journal, gate: Gate) -> None:
+def test_unsized_chunks_are_taken_two_items_a_worker_ahead(journal: Journal) -> None:
     """Before a chunk has been timed, it is one item."""
     token = CancelToken()
 
     def body(ctx: Context, item: int) -> None:
         journal.add("began", item)
-        gate.wait()
+        ctx.sleep(1000)  # until the run is stopped: by then nothing more is made
 
     with ProcessPool(1) as pool:
         run = Aside(Flow("flow").map("m", body, endless(journal), pool=pool), cancel=token)
         wait_until(lambda: {"began 0", "made 1"} <= set(journal.lines), "the window to be filled")
         token.cancel()
-        gate.open()
         run.result()
     assert 2 <= noted(journal, "made") <= 3
 
