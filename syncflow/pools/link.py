@@ -5,12 +5,14 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncflow.context import MISSING
 from syncflow.errors import SerializationError
 from syncflow.pools import wire
-from syncflow.result import StepResult
+
+if TYPE_CHECKING:
+    from syncflow.result import StepResult
 
 __all__ = ["Link", "open_frame"]
 
@@ -88,7 +90,7 @@ def open_frame(frame: bytes, kind: str, name: str) -> Any:
     return wire.load(detail, wire.name_of(kind, name), writable=False)
 
 
-class _Results(Mapping[str, StepResult]):
+class _Results(Mapping[str, "StepResult"]):
     """`ctx.results` of a process body; each result is fetched when it is looked at."""
 
     def __init__(self, link: Link) -> None:

@@ -107,9 +107,11 @@ class RemoteJob:
         if not self.claim():
             return None
         try:
-            details = self.request()
+            details = None
             for _ in range(_SENDS):
                 worker = self.stations.worker()
+                if details is None:
+                    details = self.request()  # while a new worker is starting up
                 if not self._assign(worker):
                     return self.refused(StepInterrupt("asked to stop before it began"))
                 reply = worker.exchange(pickle.dumps((self.task, *details), protocol=5), self)

@@ -42,7 +42,6 @@ from syncflow.run.inner import Nest
 from syncflow.run.jobs import Scope
 from syncflow.run.late import LateDesk
 from syncflow.run.late import drain as drain_bodies
-from syncflow.run.mapper import Mapper
 from syncflow.run.member import Member
 from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
@@ -201,6 +200,8 @@ class Runner:
 
     def _run_map(self, node: Map) -> Exception | None:
         """Run a map; return its error."""
+        from syncflow.run.mapper import Mapper  # a flow without one need not wait for it
+
         place = self._places.of(node.step, None)
         member = Member(0, node.step, place, node.name)
         self._members.append(member)
