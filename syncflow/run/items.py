@@ -61,6 +61,8 @@ class Items:
         self._supply = supply
         self._tally = tally
         self._terms = Terms(None, None, engine.deadline, False)
+        #: Of a chunk that was abandoned: what stands for each of its items.
+        self._taken_apart: dict[Attempt, list[Attempt]] = {}
         #: Of the items with bodies that were abandoned: what these go by.
         self._adrift: dict[int, Member] = {}
 
@@ -264,18 +266,21 @@ class Items:
             queued: It has not begun, and never will.
         """
         start, items, number = chunk
+        alone = [self.attempt((start + at, [item], number)) for at, item in enumerate(items)]
         if not queued:
             for position, item in enumerate(items):
-                self._own(start + position, item)
+                alone[position].member = self._own(start + position, item)
+            # Made first: the chunk may end in the very moment in which it is abandoned.
+            self._taken_apart[attempt] = alone
         if not attempt.abandon():
+            self._taken_apart.pop(attempt, None)
             return False
         if not queued:
-            self._engine.adrift.add(attempt)
+            self._engine.adrift.update(alone)
         attempt.end()
         for position, item in enumerate(items):
             if self.verb is None:
-                own = self.attempt((start + position, [item], number))
-                error = timed_out(own, self._terms)
+                error = timed_out(alone[position], self._terms)
                 self._failed(start + position, item, number, error, started=True)
             else:
                 self._cancel(start + position, number, started=not queued)
@@ -284,11 +289,11 @@ class Items:
     def ended_late(self, attempt: Attempt, end: ChunkEnd) -> None:
         """Deal with an abandoned chunk that has ended after all. Any thread."""
         late = self.scope.late
-        start, items, number = end.chunk
-        for position, value in enumerate(end.values):
-            outcome = end.special.get(position) or Outcome(value, None, {}, 0.0, 0.0)
-            if late is not None and outcome.error is None:
-                own = self.attempt((start + position, [items[position]], number))
-                own.member, own.outcome = self._adrift[start + position], outcome
-                late.ended_soon(own)
-        self.scope.inbox.put(LateFinish(attempt, None))
+        for position, own in enumerate(self._taken_apart.pop(attempt)):
+            if position < len(end.values):
+                value = end.values[position]
+                own.outcome = end.special.get(position) or Outcome(value, None, {}, 0.0, 0.0)
+                if late is not None and own.outcome.error is None:
+                    late.ended_soon(own)
+                    continue
+            self.scope.inbox.put(LateFinish(own, None))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from contract_tools import BodyError, Gate, Journal, Pool, Recorder, do_nothing, fail, wait_until
-from map_tools import double, fail_item, fail_odd, run_aside, same
+from map_tools import Aside, double, fail_item, fail_odd, run_aside, same
 
 from syncflow import Context, Flow, FlowResult, GroupFailedError, Hooks, Step, StepTimeoutError
 
@@ -299,6 +299,29 @@ def test_an_item_that_finishes_late_is_undone(late: Late) -> None:
         [each.late for each in result.compensations],
     )  # fmt: skip
     assert late.finished.wait(20)
+
+
+def test_a_run_that_drains_waits_until_a_late_item_is_undone(
+    late: Late, gates: Callable[[str], Gate]
+) -> None:
+    """The body has ended; what it did is not undone before its compensation has."""
+    begun, go_on = gates("begun"), gates("go on")
+
+    def undo(ctx: Context, item: int) -> None:
+        begun.open()
+        go_on.wait()
+
+    flow = late.flow(compensate=undo).step("next", lambda ctx: late.release.open())
+    run = Aside(flow, drain=20)
+    begun.wait()
+    # What would be wrong has all the time it needs.
+    threading.Event().wait(0.05)
+    go_on.open()
+    result = run.result()
+    (record,) = result.compensations
+    assert ((), "m", "completed", True) == (
+        result.abandoned, record.step_name, record.status, record.late,
+    )  # fmt: skip
 
 
 def test_an_item_that_finishes_after_the_run_is_undone(late: Late) -> None:
