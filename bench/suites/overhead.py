@@ -41,10 +41,10 @@ def cases(settings: Settings) -> list[Case]:
     loky = (f"loky.ProcessPoolExecutor({workers})", _calls(peers.loky_pool, workers), None)
     return [
         *(_sized("inline", size, _inline, _ONE_BY_ONE) for size in sizes),
-        _serial_engine(100),
+        _serial_engine(settings.pick(1000, 100)),
         *(_sized("thread", size, _threads, *_THREADS) for size in sizes),
         *(_sized("process", size, _processes(workers), loky) for size in sizes),
-        _many_peers(400, workers),
+        *_process_peers(400, workers),
         _growth("inline", large, _inline),
         _growth("thread", large, _threads),
         _growth("process", large, _processes(workers)),
@@ -139,30 +139,33 @@ _THREADS: tuple[Against, ...] = (
 )
 
 
-def _many_peers(steps: int, workers: int) -> Case:
-    """Compare process steps with everything that calls functions on processes."""
+def _process_peers(steps: int, workers: int) -> list[Case]:
+    """Compare process steps with each that calls functions on processes.
+
+    In pairs: the processes of a third one, though idle, would keep the cores busy now and then.
+    """
     contenders: tuple[tuple[str, Peer, float | None], ...] = (
         ("loky.ProcessPoolExecutor", peers.loky_pool, 0.5),
         ("concurrent.futures.ProcessPoolExecutor", peers.standard_pool, 0.6),
         ("pebble.ProcessPool", peers.pebble_pool, 0.9),
         ("dask.distributed", peers.dask_cluster, None),
     )
-    return Case(
-        f"{steps:,} process steps, all peers",
-        (
-            Side("syncflow", _processes(workers)(steps, 1)),
-            *(
+    return [
+        Case(
+            f"{steps:,} process steps, beside {name.partition('.')[0]}",
+            (
+                Side("syncflow", _processes(workers)(steps, 1)),
                 Side(
                     f"{name}({workers})",
                     _calls(peer, workers)(steps, 1),
                     None if limit is None else at_most(limit),
-                )
-                for name, peer, limit in contenders
+                ),
             ),
-        ),
-        count=steps,
-        per="step",
-    )
+            count=steps,
+            per="step",
+        )
+        for name, peer, limit in contenders
+    ]
 
 
 def _serial_engine(steps: int) -> Case:
