@@ -228,7 +228,7 @@ class Worker:
         the signal.
         """
         with self._lock:
-            if not self._ended:
+            if self._task == task and not self._ended:
                 self.page.mark_stop(task)
                 if self.ready:
                     os.kill(self.pid, signal.SIGALRM)
@@ -266,8 +266,9 @@ class Worker:
         self.end_by(monotonic() + patience)
 
     def hang_up(self) -> None:
-        """Close the pipe: an idle worker ends."""
-        self._pipe.close()
+        """Close the pipe: an idle worker ends. Any thread."""
+        with self._lock:
+            self._pipe.close()
 
     def end_by(self, deadline: float) -> None:
         """Wait until the worker has ended, or end it at the deadline."""
@@ -291,7 +292,7 @@ class Worker:
             self._close()
 
     def _close(self) -> None:
-        self._pipe.close()
+        self.hang_up()
         self._channel.close()
         self.page.freeze()
         os.close(self._lifeline)

@@ -211,6 +211,7 @@ class _Worker:
             arm=_arm, until_failure=until_failure,
         )  # fmt: skip
         self._close(task, timeout)
+        self._page.mark_item(len(loaded))  # should a value kill this process, it was no item
         return packed_chunk(ran, start, step_name, self._kept)
 
     def _open(self, task: _Task) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from time import monotonic
-from types import CodeType, FrameType
+from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from syncflow.context import Context, current
@@ -24,6 +24,7 @@ __all__ = [
     "perform",
     "perform_each",
     "protected",
+    "strip",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -256,8 +257,18 @@ def clear_callers(error: BaseException) -> None:
         frame = frame.f_back
 
 
-def _strip(error: BaseException) -> None:
-    """Let the traceback start at the body: users did not write the two frames above it."""
+def strip(error: BaseException) -> TracebackType | None:
+    """Return the traceback from the body on: users did not write the frames above it.
+
+    `None` when no frame of a user's is in it.
+    """
     trace = error.__traceback__
-    body = trace and trace.tb_next and trace.tb_next.tb_next
-    error.with_traceback(body or trace)  # unlike an assignment, no error class can refuse this
+    while trace is not None and trace.tb_frame.f_code is not _BORDER:
+        trace = trace.tb_next
+    return trace and trace.tb_next
+
+
+def _strip(error: BaseException) -> None:
+    """Let the traceback start at the body, if it has one."""
+    # Unlike an assignment, no error class can refuse this.
+    error.with_traceback(strip(error) or error.__traceback__)

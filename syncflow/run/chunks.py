@@ -16,7 +16,7 @@ from syncflow.pools.station import RemoteJob, Stations
 from syncflow.run.attempt import Outcome
 from syncflow.run.lanes import ChunkEnd, Lane
 from syncflow.run.remote import answer, function_blob, outcome_of
-from syncflow.run.supply import Chunk
+from syncflow.run.supply import NEWS, Chunk
 
 if TYPE_CHECKING:
     from syncflow.run.jobs import Attempt
@@ -62,7 +62,7 @@ def chunk_end(
 class ChunkJob(RemoteJob):
     """One chunk on its way to a worker process and back."""
 
-    __slots__ = ("_attempt", "_chunk", "_kept", "_mapper", "_out_of_time")
+    __slots__ = ("_attempt", "_chunk", "_dropped", "_kept", "_mapper", "_out_of_time")
 
     def __init__(self, stations: Stations, mapper: Mapper, chunk: Chunk) -> None:
         super().__init__(stations)
@@ -74,6 +74,8 @@ class ChunkJob(RemoteJob):
         self._kept: list[Block] = []
         #: The position of the item whose time was up when the worker was killed.
         self._out_of_time: int | None = None
+        #: The worker was killed whatever it was at.
+        self._dropped = False
 
     def claim(self) -> bool:
         return True
@@ -103,15 +105,20 @@ class ChunkJob(RemoteJob):
         return worker.crash(self._attempt.context.step_name, self._chunk[2])
 
     def crashed(self, worker: Worker) -> Callable[[], None]:
-        at = worker.page.item_of(self.task)
-        guilty, since = at or (None, None)
-        killed = guilty is not None and guilty == self._out_of_time
+        guilty, since = worker.page.item_of(self.task) or (None, None)
+        if guilty == len(self._chunk[1]):
+            guilty = None  # all had run, and one of the values killed it on the way
+        killed = self._dropped
+        if self._out_of_time is not None:
+            # It was to hit that item. Should the next one have begun meanwhile, nobody is guilty.
+            killed = guilty == self._out_of_time or len(self._chunk[1]) == 1
+            guilty = guilty if killed else None
         return self._deliver(
             ChunkEnd(self._chunk, [], {}, since, self.crash_of(worker), True, guilty, killed)
         )
 
     def refused(self, error: BaseException) -> Callable[[], None]:
-        return self._deliver(ChunkEnd(self._chunk, [], {}, None, error))
+        return self._deliver(ChunkEnd(self._chunk, [], {}, None, error, killed=self._dropped))
 
     def _deliver(self, end: ChunkEnd) -> Callable[[], None]:
         return partial(self._mapper.report, end, urgent=bool(end.special or end.error))
@@ -132,9 +139,7 @@ class ChunkJob(RemoteJob):
 
     def drop(self) -> None:
         """Kill the worker, whatever it is at."""
-        with self._lock:
-            at = None if self.worker is None else self.worker.page.item_of(self.task)
-        self._out_of_time = None if at is None else at[0]
+        self._dropped = True
         self.kill()
 
 
@@ -164,7 +169,7 @@ class ProcessLane(Lane):
             mapper.pace.took(len(chunk[1]), monotonic() - began)
             assert deliver is not None
             deliver()
-            if not crew.is_idle() and self._go_last():
+            if mapper.supply and not crew.is_idle() and self._go_last():
                 return None
         return partial(mapper.inbox.put, self)
 
@@ -175,6 +180,10 @@ class ProcessLane(Lane):
             self._stations.crew.start(self)
         except RuntimeError:  # the pool takes no more, but finishes what it has
             return not self.claim()  # taken back in between: the lane is over
+        if not self._mapper.supply:
+            # Others have taken the rest meanwhile: the runner, which may have looked before this
+            # lane could be recalled, has to look again.
+            self._mapper.inbox.put(NEWS)
         return True
 
     def ask(self) -> None:

@@ -115,9 +115,9 @@ class Engine:
     def close(self) -> None:
         """Let go of what the run has made: the frames of failed inline bodies lead here."""
         self.inline.clear()
-        for name in ("_group", "_members", "_view", "_error", "watcher", "explain", "interrupted"):
+        for name in ("_group", "_members", "_view", "_error", "watcher", "explain"):
             setattr(self, name, None)
-        self.stopped = None
+        self.stopped, self.interrupted = None, lambda: False  # lanes may still ask
         self._timers.clear()
         self.adrift.clear()
         self.finished_late.clear()

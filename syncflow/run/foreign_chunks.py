@@ -62,8 +62,10 @@ class ForeignLane(Lane):
         local = _LocalChunk(self, attempt, chunk)
         try:
             future = self._future = self._executor.submit(local)
-        except RuntimeError as error:
+        except Exception as error:
             mapper.supply.put_again(chunk)
+            if not isinstance(error, RuntimeError):
+                raise
             raise PoolClosedError(f"{type(self._executor).__name__}: {error}") from error
         future.add_done_callback(local.arrived)
 
@@ -84,6 +86,10 @@ class ForeignLane(Lane):
         self._taken_back = True  # first: cancelling calls back
         self._taken_back = future.cancel()
         return self._taken_back
+
+    def recall(self) -> bool:
+        """Runner: it has its chunk already."""
+        return False
 
     def ask(self) -> None:
         self._at.asked = True
@@ -113,12 +119,17 @@ class ForeignLane(Lane):
         """Run the chunk on the calling thread."""
         mapper, (start, items, number) = self._mapper, chunk
         contexts, step = mapper.items.contexts(start, number), mapper.node.step
-        mapper.announce(attempt)
+        timeout = attempt.time_left() if len(items) == 1 else step.timeout
+        ran = None
         try:
+            if mapper.supply.barred:  # it was in the executor's queue for too long
+                self._ended(attempt, ChunkEnd(chunk, [], {}, None), None)
+                return
+            mapper.announce(attempt)
             ran = attempt.scope.variables.copy().run(
                 perform_each, step.fn, items,
                 contexts,
-                attempt.time_left(), self._at, until_failure=mapper.node.fail_fast,
+                timeout, self._at, until_failure=mapper.node.fail_fast,
             )  # fmt: skip
             self._ended(attempt, ChunkEnd(chunk, ran.values, ran.special, ran.started_at), ran)
         finally:
@@ -128,8 +139,8 @@ class ForeignLane(Lane):
     def arrived(self, attempt: Attempt, chunk: Chunk, future: Future[Sent]) -> None:
         """Take what the future of a chunk that did not run here came to; must not block."""
         self._future = None  # it leads back here
-        if self._taken_back:
-            return
+        if self._taken_back and future.cancelled():
+            return  # by the runner, which knows
         error = failure_of_future(future)
         if error is None:
             reply, host, pid = future.result()
@@ -199,8 +210,9 @@ class _LocalChunk:
         except SerializationError as refusal:
             refused = packing.pack_error(refusal)
         until_failure = lane.fail_fast
+        timeout = attempt.time_left() if len(items) == 1 else attempt.step.timeout
         return _TravellingChunk, (
-            bundle_of(attempt), blob, refused, start, attempt.time_left(), until_failure,
+            bundle_of(attempt), blob, refused, start, timeout, until_failure,
         )  # fmt: skip
 
 

@@ -209,7 +209,7 @@ class Items:
             # Nothing will ever run there: the pool is closed, say.
             assert isinstance(error, Exception)
             self.broken = error
-        if not mine or guilty is None:
+        if not mine or guilty is None or (end.killed and not end.crashed):
             for position, item in enumerate(items):
                 self.again(start + position, [item], number, started=end.crashed)
             return
@@ -229,6 +229,8 @@ class Items:
             number: The attempt that they are up for.
             started: They may have run, and their outcome was lost.
         """
+        if started:
+            self._tally.lose(range(start, start + len(items)))
         if not self._tally.closed:
             self._supply.put_again((start, items, number))
             return
@@ -277,6 +279,7 @@ class Items:
             return False
         if not queued:
             self._engine.adrift.update(alone)
+            self.started(attempt.submitted_at)
         attempt.end()
         for position, item in enumerate(items):
             if self.verb is None:

@@ -68,6 +68,10 @@ class Lane:
         """Runner: take it back; true when it never begins."""
         return self._claims.setdefault("start", "runner") == "runner"
 
+    def recall(self) -> bool:
+        """Runner: there is nothing to take; true when it had not begun, and never will."""
+        return self.revoke()
+
     def refuse(self, error: BaseException) -> None:
         """End without having begun: the pool is broken or closed; see `Job`."""
         if self.claim():

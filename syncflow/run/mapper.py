@@ -33,7 +33,7 @@ from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import ChunkEnd, Lane, ThreadLane
 from syncflow.run.member import Member
 from syncflow.run.source import Source
-from syncflow.run.supply import Chunk, Pace, Supply
+from syncflow.run.supply import NEWS, Chunk, Pace, Supply
 from syncflow.run.tally import Tally
 from syncflow.run.timers import Timers
 from syncflow.run.watching import CANCEL, INTERRUPT, TIMEOUT
@@ -55,9 +55,6 @@ GLANCE_SECONDS: Final = 0.001
 #: Items that a thread takes in that time if they are so small that more threads would not help.
 TINY_ITEMS: Final = 20
 
-#: What a lane puts into the inbox to wake this thread.
-NEWS: Final = "news"
-
 
 class Mapper:
     """Drives one map; used once.
@@ -75,7 +72,7 @@ class Mapper:
         self.scope = engine.scope
         self.inbox = engine.inbox
         self.node = node
-        self.supply = Supply()
+        self.supply = Supply(engine.stopping)
         self.pace = Pace(node.chunk_size)
         self._member = member
         self._place: Place = member.place
@@ -126,11 +123,17 @@ class Mapper:
         tally.expect(self._source.length)
         if error is not None:
             self._fail(error)
-        while not self._over():
-            # Filling may find that there is nothing more: then nobody will send a message.
-            self._wait(more=self._fill() or self._over())
-            self._collect()
-        self._source.close()
+        try:
+            while not self._over():
+                # Filling may find that there is nothing more: then nobody will send a message.
+                self._wait(more=self._fill() or self._over())
+                self._collect()
+                self._recall()
+        except BaseException:  # raised by a signal handler of the user's
+            self._stop(DROP, "the run was interrupted")
+            raise
+        finally:
+            self._source.forget()
         member.status, member.error = tally.verdict()
         member.value, member.attempts = tally.values, tally.attempts
         member.backoff, member.settled_at = tally.backoff, monotonic()
@@ -142,6 +145,17 @@ class Mapper:
         deadline = self.engine.deadline
         return deadline is not None and monotonic() >= deadline
 
+    def _recall(self) -> None:
+        """Take back lanes that wait for a worker, and would find nothing to do.
+
+        Else the map would wait for whatever else that worker has to do first.
+        """
+        if not self.supply:
+            for lane in list(self._lanes):
+                if lane.recall():
+                    self._lanes.discard(lane)
+                    self.supply.leave()
+
     def _over(self) -> bool:
         if self._lanes or self._outbox or self.supply:
             return False
@@ -150,7 +164,7 @@ class Mapper:
 
     def _window(self) -> int:
         """Return how many items may be taken from the source ahead of the workers."""
-        return AHEAD * self._bound * self.pace.size
+        return AHEAD * self._bound * (self.pace.size if self._place.in_chunks else 1)
 
     def _fill(self) -> bool:
         """Take items from the source as far as it may be; true when it should be asked on.
@@ -227,7 +241,8 @@ class Mapper:
         self._asleep = False
         if short and not more and supply.taken - taken < TINY_ITEMS * supply.lanes:
             self._staff(at_once=True)
-        while self._timers.wait(1.0) <= 0:
+        now = monotonic()  # what looks add themselves is for the next time
+        while self._timers.is_due(now):
             look, subject = self._timers.pop()
             look(self, subject)
 

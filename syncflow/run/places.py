@@ -45,6 +45,8 @@ class Place:
     slow_to_end = False
     #: Whether a map adds lanes here only when it shows that they are needed.
     lanes_on_demand = False
+    #: Whether items of a map travel here in chunks.
+    in_chunks = True
 
     def __init__(self, name: str, bound: int) -> None:
         self.name = name
@@ -110,6 +112,7 @@ class Threads(Place):
     """A `ThreadPool`."""
 
     lanes_on_demand = True
+    in_chunks = False
 
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, THREADS_AT_A_TIME)

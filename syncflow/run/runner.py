@@ -348,6 +348,7 @@ class Runner:
         """Put the result together and tell the hooks."""
         adrift = {attempt.member.name for attempt in self._engine.adrift}
         owed = any(attempt.member.step.reversible for attempt in self._engine.adrift)
+        owed = owed or any(member.tally and member.tally.owes for member in self._members)
         for finish in self._engine.finished_late:
             if finish.compensation is not None:
                 self._record(finish.compensation)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from syncflow.context import MISSING, Context, View, current
 from syncflow.errors import BodyExitError, StepInterrupt
-from syncflow.run.attempt import call_body
+from syncflow.run.attempt import call_body, strip
 
 if TYPE_CHECKING:
     from syncflow.mapping import Map
@@ -55,8 +55,8 @@ class Source:
         try:
             items = self._call(self._items)
             self._at_hand = type(items) in _AT_HAND
-            if isinstance(items, Sized):
-                self.length = self._call(len, items)
+            if self._at_hand:  # what counts its items may have to fetch them all for that
+                self.length = len(items)
             self._iterator = self._call(iter, items)
         except BaseException as error:
             return self._failed(error)
@@ -86,6 +86,12 @@ class Source:
     def close(self) -> None:
         """Take no more items."""
         self._iterator = None
+
+    def forget(self) -> None:
+        """Let go of the run: the frames of what was raised lead here."""
+        self.close()
+        self._context._detach()
+        del self._engine, self._view
 
     def _items(self) -> Iterable[Any]:
         """Return the iterable. Runs as a body."""
@@ -118,6 +124,8 @@ class Source:
         """Return the error to put on record; `None`: the run is being stopped, which says it."""
         self.close()
         engine = self._engine
+        # Our own frames lead to the results, of which this error is one.
+        error.with_traceback(strip(error))
         engine.inline.raised(error)
         pressed = isinstance(error, KeyboardInterrupt) and engine.interrupted()
         if pressed or (isinstance(error, StepInterrupt) and self._context.cancelled):

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-__all__ = ["Chunk", "Pace", "Supply"]
+__all__ = ["NEWS", "Chunk", "Pace", "Supply"]
+
+#: What a lane puts into the inbox to wake the run's thread.
+NEWS: Final = "news"
 
 #: Items in a row that travel together: the index of the first, the items, and the number of the
 #: attempt that they are up for.
@@ -19,9 +22,14 @@ Chunk = tuple[int, list[Any], int]
 
 
 class Supply:
-    """Items that are ready. The run's thread puts in, lanes take out."""
+    """Items that are ready. The run's thread puts in, lanes take out.
 
-    def __init__(self) -> None:
+    Args:
+        stopping: Tells whether the run is about to stop; `None`: no. Called by lanes.
+    """
+
+    def __init__(self, stopping: Callable[[], object] = lambda: None) -> None:
+        self._stopping = stopping
         #: Guards all below. Held for a few instructions; nothing of a user's is called under it.
         self._lock = threading.Lock()
         #: Items for their first attempt, in order, and the index of the first of them.
@@ -41,6 +49,11 @@ class Supply:
     def __len__(self) -> int:
         return len(self._fresh) + len(self._again)
 
+    @property
+    def barred(self) -> bool:
+        """Whether nothing is handed out now."""
+        return self.closed or self._held > 0
+
     def put(self, items: Sequence[Any]) -> None:
         """Add items for their first attempt."""
         with self._lock:
@@ -57,8 +70,9 @@ class Supply:
         Args:
             pace: Says how many items; `None` for one.
         """
+        stops = self._stopping() is not None
         with self._lock:
-            if self.closed or self._held or not (self._fresh or self._again):
+            if stops or self.barred or not (self._fresh or self._again):
                 self.lanes -= 1
                 return None
             if self._again:

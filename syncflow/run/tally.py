@@ -7,7 +7,7 @@ something to know (an error, state that was written), or someone who will ask (a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
@@ -79,6 +79,10 @@ class Tally:
         self._writes: dict[int, Mapping[str, Any]] = {}
         #: The last error of each item that has failed and not settled.
         self._last_errors: dict[int, Exception] = {}
+        #: The items whose bodies ran, and whose outcomes were lost with their worker.
+        self._lost: set[int] = set()
+        #: How many of them have settled without another body, so that nobody knows what they did.
+        self.unknown = 0
         #: Those of them that wait for their next attempt.
         self._resting: set[int] = set()
         self._first_failed: int | None = None
@@ -130,16 +134,15 @@ class Tally:
         """The bodies of items in a row returned, and wrote nothing."""
         count = len(values)
         stop = start + count
-        if any(self._marks[start:stop]):
-            raise AssertionError(f"some of the items {start} to {stop} have settled before")
+        if any(self._marks[start:stop]) or self._last_errors or self._lost:
+            for index, value in enumerate(values, start):
+                self.complete(index, value, {})
+            return
         self._marks[start:stop] = bytes((_COMPLETED | _STARTED,)) * count
         self.attempts += count
         self.completed += count
         if self._node.keep_values:
             self.values[start:stop] = values
-        if self._last_errors:
-            for index in range(start, stop):
-                self._last_errors.pop(index, None)
 
     def fail(
         self, index: int, attempts: int, error: Exception, *, started: bool = True
@@ -166,6 +169,10 @@ class Tally:
         self._fail(index, error, started or attempts > 1)
         return None
 
+    def lose(self, indices: Iterable[int]) -> None:
+        """The bodies of items ran, and what came of them was lost with their worker."""
+        self._lost.update(indices)
+
     def cancel(self, index: int, attempts: int, *, started: bool) -> None:
         """An item was stopped, or will not start: failed if it ever failed, else cancelled.
 
@@ -175,10 +182,12 @@ class Tally:
             started: Whether the body of this one started.
         """
         self.attempts += started
+        self.unknown += index in self._lost
         if not started and index in self._last_errors:
             self._fail(index, self._last_errors[index], started=True)
             return
-        self._settle(index, _CANCELLED | (_STARTED if started or attempts > 1 else 0))
+        ran = started or attempts > 1 or index in self._lost
+        self._settle(index, _CANCELLED | (_STARTED if ran else 0))
         self.cancelled += 1
 
     def close(self, reason: str, *, stopped: bool = False) -> list[int]:
@@ -232,19 +241,27 @@ class Tally:
         if self.completed >= needed or not total:
             conflict = self._conflict()
             return (StepStatus.FAILED if conflict else StepStatus.COMPLETED), conflict
-        if not self.errors:
+        if needed > total and not self.errors:
             return StepStatus.FAILED, DefinitionError(
                 f"map {name!r}: min_success={needed} exceeds the number of its items, {total}"
             )
+        wanted = f"{self.completed} of {total} items completed, {needed} needed"
+        if not self.errors:
+            return StepStatus.FAILED, StepCancelledError(name, wanted)
         errors = [self.errors[index] for index in sorted(self.errors)]
         if total == 1:
             return StepStatus.FAILED, errors[0]
-        wanted = f"{self.completed} of {total} items completed, {needed} needed"
         return StepStatus.FAILED, GroupFailedError(f"map {name!r}: {wanted}", errors)
 
     def writes(self) -> dict[str, Any]:
         """Return what the items that completed wrote."""
         return {key: value for writes in self._writes.values() for key, value in writes.items()}
+
+    @property
+    def owes(self) -> bool:
+        """Whether there may be something done that nobody will undo."""
+        step = self._node.step
+        return self.unknown > 0 and step.undo is not None and step.compensate_on == "completed"
 
     @property
     def anything_done(self) -> bool:
@@ -291,3 +308,4 @@ class Tally:
         self._marks[index] = mark
         self._last_errors.pop(index, None)
         self._resting.discard(index)
+        self._lost.discard(index)

@@ -29,6 +29,10 @@ class Timers:
         """Return the seconds until the nearest is due, at most `longest`; 0 or less when it is."""
         return min(self._heap[0][0] - monotonic(), longest) if self._heap else longest
 
+    def is_due(self, now: float) -> bool:
+        """Tell whether the nearest is due at a monotonic instant."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def pop(self) -> tuple[Callable[..., Any], Any]:
         """Take the nearest out; return its look and subject."""
         _, _, look, subject = heapq.heappop(self._heap)

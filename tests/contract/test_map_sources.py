@@ -64,7 +64,7 @@ def test_no_more_is_made_than_two_items_or_chunks_a_worker_ahead(
         "m", body, endless(journal), pool=worker_pool, chunk_size=chunk_size, max_concurrency=bound
     )
     workers = min(bound, loky.cpu_count()) if worker_pool == "process" else bound
-    waiting = 2 * workers * chunk_size
+    waiting = 2 * workers * (1 if worker_pool == "thread" else chunk_size)
     at_hand = workers * (1 if worker_pool == "thread" else chunk_size)
     run = Aside(flow, cancel=token)
     wait_until(lambda: workers == noted(journal, "began"), "all workers to hang")
@@ -305,9 +305,12 @@ class RaisesAtLen(list[int]):
         raise SourceError
 
 
-@pytest.mark.parametrize(
-    "over", [raises, RaisesAtIter(), RaisesAtLen([1])], ids=["call", "iter", "len"]
-)
+def test_items_are_not_counted_in_advance(worker_pool: Pool) -> None:
+    """Who counts them may have to fetch them all; and nobody has to know how many there are."""
+    assert [1, 2] == run_map(same, RaisesAtLen([1, 2]), worker_pool).values
+
+
+@pytest.mark.parametrize("over", [raises, RaisesAtIter()], ids=["call", "iter"])
 def test_a_source_that_cannot_be_begun_fails_the_map(worker_pool: Pool, over: Any) -> None:
     """With what it raised."""
     result = run_map(same, over, worker_pool)
@@ -460,15 +463,16 @@ def test_a_map_that_waits_for_a_worker_can_be_cancelled(
         taken = threading.Event()
 
         def source(ctx: Context) -> Iterator[int]:
-            yield from range(10)
+            yield 0
             taken.set()
+            yield 1
 
-        flow = Flow("second").map("m", double, source, pool=pool, max_concurrency=10, chunk_size=10)
+        flow = Flow("second").map("m", double, source, pool=pool)
         second = Aside(flow, cancel=token)
         assert taken.wait(20)
         token.cancel("enough")
         result = second.result()["m"]
-        assert ("cancelled", (0, 0, 10), 0) == (result.status, counts(result), result.attempts)
+        assert ("cancelled", (0, 0, 2), 0) == (result.status, counts(result), result.attempts)
         release.open()
         assert "completed" == first.result().status
         assert [2] == run_map(double, [1], pool).values

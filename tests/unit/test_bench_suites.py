@@ -8,7 +8,7 @@ from syncflow.bench.suites import SUITES, cases_of
 #: Suite, what its case and side are called, what is limited, and the limit.
 PROMISED = [
     ("overhead", "1,000 inline steps", "ThreadPoolExecutor(1)", Kind.RATIO, 0.15),
-    ("overhead", "100 inline steps", "TaskFlow", Kind.RATIO, 0.005),
+    ("overhead", "1,000 inline steps", "TaskFlow", Kind.RATIO, 0.005),
     ("overhead", "1,000 thread steps", "ThreadPoolExecutor(32)", Kind.RATIO, 0.6),
     ("overhead", "400 process steps", "loky.ProcessPoolExecutor(2)", Kind.RATIO, 0.5),
     ("overhead", "400 process steps", "futures.ProcessPoolExecutor(2)", Kind.RATIO, 0.6),
