@@ -14,7 +14,7 @@ import attrs
 
 from syncflow import policy
 from syncflow.errors import DefinitionError, DefinitionTypeError
-from syncflow.subflow import FlowBody, Nestable, flows_in, steps_in
+from syncflow.subflow import FlowBody, Nestable, flows_in, steps_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -157,8 +157,8 @@ class Step:
         """Whether it can be undone: it has a compensation, or a step of its flow has."""
         if self.nested is None:
             return self._undo is not None
-        inside = (step for flow in flows_in((self,)) for step in steps_in(flow.nodes))
-        return any(step.undo is not None for step in inside)
+        nodes = (node for flow in flows_in((self,)) for node in flow.nodes)
+        return any(step.undo is not None for node in nodes for step in steps_of(node))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the function, as if it had never been made a step."""

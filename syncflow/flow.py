@@ -25,8 +25,8 @@ from syncflow.definition import (
 )
 from syncflow.errors import DefinitionError, DefinitionTypeError, DuplicateStepError
 from syncflow.hooks import Hooks, checked_hooks
-from syncflow.mapping import Map, Node, Source, make_map, refuse_inline_map, steps_of
-from syncflow.subflow import Nestable, path_to
+from syncflow.mapping import Map, Node, Source, make_map, refuse_inline_map
+from syncflow.subflow import Nestable, path_to, steps_of
 
 if TYPE_CHECKING:
     from syncflow.context import CancelToken

@@ -14,7 +14,7 @@ from syncflow.definition import OPTIONS, Parallel, Step
 from syncflow.errors import DefinitionError, DefinitionTypeError
 from syncflow.subflow import Nestable
 
-__all__ = ["Map", "Node", "OverItem", "make_map", "over_item", "refuse_inline_map", "steps_of"]
+__all__ = ["Map", "Node", "OverItem", "make_map", "over_item", "refuse_inline_map"]
 
 #: What `over` may be: the items, the name of the step that returned them, or what makes them.
 Source = Iterable[Any] | str | Callable[[Any], Iterable[Any]]
@@ -115,11 +115,6 @@ def refuse_inline_map(pool: str | Executor | None, where: str) -> None:
 
 #: What a flow is made of.
 Node = Step | Parallel | Map
-
-
-def steps_of(node: Node) -> tuple[Step, ...]:
-    """Return the members of a group, or the step that stands for itself or for a map."""
-    return (node,) if isinstance(node, Step) else node.steps
 
 
 class OverItem:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from syncflow.flow import Flow
     from syncflow.result import FlowResult
 
-__all__ = ["FlowBody", "Nestable", "flows_in", "path_to", "steps_in"]
+__all__ = ["FlowBody", "Nestable", "flows_in", "path_to", "steps_of"]
 
 
 class Nestable:
@@ -43,17 +43,18 @@ class FlowBody:
         return run_nested(self.flow, ctx)
 
 
-def steps_in(nodes: Iterable[Any]) -> Iterator[Step]:
-    """Yield the steps of nodes, members of groups included."""
-    for node in nodes:
-        yield from getattr(node, "steps", (node,))
+def steps_of(node: Any) -> tuple[Step, ...]:
+    """Return the members of a group, or the step that stands for itself or for a map."""
+    steps: tuple[Step, ...] = getattr(node, "steps", (node,))
+    return steps
 
 
 def _flows_of(nodes: Iterable[Any]) -> Iterator[Flow]:
     """Yield the flows that run as steps of nodes, and not those within them."""
-    for step in steps_in(nodes):
-        if step.nested is not None:
-            yield step.nested
+    for node in nodes:
+        for step in steps_of(node):
+            if step.nested is not None:
+                yield step.nested
 
 
 def flows_in(nodes: Iterable[Any]) -> list[Flow]:

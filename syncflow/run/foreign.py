@@ -31,7 +31,7 @@ from syncflow.run.remote import outcome_of
 if TYPE_CHECKING:
     from syncflow.run.mapper import Mapper
 
-__all__ = ["Foreign", "Sent", "failure_of_future", "rebuilder"]
+__all__ = ["Foreign", "Sent", "date_back", "failure_of_future", "rebuilder"]
 
 #: What a travelling attempt sends back: a reply as of a worker process; its host and pid.
 Sent = tuple[tuple[Any, ...], str, int]
@@ -85,7 +85,7 @@ class _Local:
         attempt, self._attempt = self._attempt, None
         assert attempt is not None
         deliver = attempt.run()
-        _date_back(attempt)
+        date_back(attempt.outcome, attempt.submitted_at)
         del attempt
         if deliver is not None:
             deliver()
@@ -123,15 +123,14 @@ class _Travelling:
         return packed(outcome, f"of step {context.step_name!r}"), os.uname().nodename, os.getpid()
 
 
-def _date_back(attempt: Attempt) -> None:
+def date_back(outcome: Outcome | None, submitted_at: float | None) -> None:
     """Let the record of an interrupted body start with its time: at submission.
 
     So does that of an abandoned one. Dated from the call of its body, one that was queued would
     have been interrupted before its time was up, and nobody could say why.
     """
-    outcome = attempt.outcome
     if outcome is not None and isinstance(outcome.error, StepInterrupt):
-        outcome.started_at = attempt.submitted_at
+        outcome.started_at = submitted_at
 
 
 def failure_of_future(future: Future[Any]) -> BaseException | None:
@@ -166,7 +165,7 @@ def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
             outcome.started_at = outcome.ended_at - took
         attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
     attempt.outcome = outcome
-    _date_back(attempt)
+    date_back(outcome, attempt.submitted_at)
     if attempt.claim_end():
         attempt.scope.inbox.put(attempt)
     elif attempt.scope.late is not None:

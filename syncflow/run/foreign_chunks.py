@@ -16,9 +16,9 @@ from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
 from syncflow.pools.reply import items_named, packed_chunk
 from syncflow.pools.shared import Blob
-from syncflow.run.attempt import AtHand, Ran, perform_each
+from syncflow.run.attempt import AtHand, perform_each
 from syncflow.run.chunks import chunk_end
-from syncflow.run.foreign import Sent, failure_of_future, rebuilder
+from syncflow.run.foreign import Sent, date_back, failure_of_future, rebuilder
 from syncflow.run.lanes import ChunkEnd, Lane
 from syncflow.run.parcel import Bundle, bundle_of
 from syncflow.run.supply import Chunk
@@ -119,22 +119,21 @@ class ForeignLane(Lane):
         """Run the chunk on the calling thread."""
         mapper, (start, items, number) = self._mapper, chunk
         contexts, step = mapper.items.contexts(start, number), mapper.node.step
-        timeout = attempt.time_left() if len(items) == 1 else step.timeout
-        ran = None
+        ran = end = None
         try:
             if mapper.supply.barred:  # it was in the executor's queue for too long
-                self._ended(attempt, ChunkEnd(chunk, [], {}, None), None)
+                self._ended(attempt, ChunkEnd(chunk, [], {}, None))
                 return
             mapper.announce(attempt)
             ran = attempt.scope.variables.copy().run(
                 perform_each, step.fn, items,
-                contexts,
-                timeout, self._at, until_failure=mapper.node.fail_fast,
+                contexts, _time_of(attempt, items), self._at, until_failure=self.fail_fast,
             )  # fmt: skip
-            self._ended(attempt, ChunkEnd(chunk, ran.values, ran.special, ran.started_at), ran)
+            end = ChunkEnd(chunk, ran.values, ran.special, ran.started_at)
+            self._ended(attempt, end, seconds=ran.ended_at - ran.started_at)
         finally:
             # The frames of failed bodies lead here: hold nothing that leads to their errors.
-            del self, mapper, attempt, chunk, contexts, step, items, ran
+            del self, mapper, attempt, chunk, contexts, step, items, ran, end
 
     def arrived(self, attempt: Attempt, chunk: Chunk, future: Future[Sent]) -> None:
         """Take what the future of a chunk that did not run here came to; must not block."""
@@ -147,8 +146,7 @@ class ForeignLane(Lane):
             end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
             if end.started_at is not None:
                 end = end._replace(started_at=attempt.submitted_at)  # their clock is not ours
-                ran = Ran([], {}, reply[3], reply[4])
-                self._ended(attempt, end, ran)
+                self._ended(attempt, end, seconds=reply[4] - reply[3])
                 return
         elif isinstance(error, PoolClosedError):
             end = ChunkEnd(chunk, [], {}, None, error)
@@ -156,24 +154,28 @@ class ForeignLane(Lane):
             # The executor broke, or could not send the chunk or what it came to: it never got
             # there, or nobody will ever know.
             end = ChunkEnd(chunk, [], {}, attempt.submitted_at, error, crashed=True)
-        self._ended(attempt, end, None)
+        self._ended(attempt, end)
 
-    def _ended(self, attempt: Attempt, end: ChunkEnd, ran: Ran | None) -> None:
-        """Report, unless nobody waits for it any more."""
+    def _ended(self, attempt: Attempt, end: ChunkEnd, seconds: float | None = None) -> None:
+        """Report, unless nobody waits for it any more; `seconds`: how long the bodies took."""
         mapper = self._mapper
         for outcome in end.special.values():
-            # Dated as their time is: see `foreign.py`.
+            date_back(outcome, attempt.submitted_at)
             if isinstance(outcome.error, StepInterrupt):
-                outcome.started_at = attempt.submitted_at
-                outcome.ended_at = monotonic()
+                outcome.ended_at = monotonic()  # their clock is not ours
         if not attempt.claim_end():
             mapper.items.ended_late(attempt, end)
             return
-        if ran is not None and end.values:
-            mapper.pace.took(len(end.values), ran.ended_at - ran.started_at)
+        if seconds is not None and end.values:
+            mapper.pace.took(len(end.values), seconds)
         mapper.supply.leave()
         mapper.report(end, urgent=True)
         mapper.inbox.put(self)
+
+
+def _time_of(attempt: Attempt, items: list[Any]) -> float | None:
+    """Return the seconds for each body of a chunk: one that is alone has waited on its own time."""
+    return attempt.time_left() if len(items) == 1 else attempt.step.timeout
 
 
 class _LocalChunk:
@@ -209,10 +211,8 @@ class _LocalChunk:
             blob = wire.dump_by_value(items, items_named(start, attempt.context.step_name))
         except SerializationError as refusal:
             refused = packing.pack_error(refusal)
-        until_failure = lane.fail_fast
-        timeout = attempt.time_left() if len(items) == 1 else attempt.step.timeout
         return _TravellingChunk, (
-            bundle_of(attempt), blob, refused, start, timeout, until_failure,
+            bundle_of(attempt), blob, refused, start, _time_of(attempt, items), lane.fail_fast,
         )  # fmt: skip
 
 

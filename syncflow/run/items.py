@@ -135,7 +135,8 @@ class Items:
                 error = timed_out(attempt, self._terms)
             self._failed(index, item, number, error, started=started)
         finally:
-            outcome = error = attempt = None  # type: ignore[assignment]  # the frames of a failed body lead here
+            # The frames of a failed body lead here: hold nothing that leads to its error.
+            outcome = error = attempt = None  # type: ignore[assignment]
 
     def _failed(
         self, index: int, item: Any, number: int, error: Exception, *, started: bool

@@ -17,12 +17,12 @@ from syncflow.run.places import Places
 from syncflow.run.rollback import Clock, compensate, undo_view
 from syncflow.run.watching import INTERRUPT, Watcher
 
-__all__ = ["LateDesk", "drain"]
+__all__ = ["LateDesk", "drain_bodies"]
 
 logger = logging.getLogger("syncflow")
 
 
-def drain(engine: Engine, seconds: float) -> None:
+def drain_bodies(engine: Engine, seconds: float) -> None:
     """Wait for a run's abandoned bodies, at most so long; Ctrl-C ends the wait."""
     until = monotonic() + seconds
     while engine.adrift and (left := until - monotonic()) > 0:

@@ -14,12 +14,10 @@ from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import Lane, ThreadLane
 
 if TYPE_CHECKING:
-    from syncflow.pools.crew import Crew
-    from syncflow.run.mapper import Mapper
-
-if TYPE_CHECKING:
     from syncflow.definition import Parallel, Step
     from syncflow.flow import Flow
+    from syncflow.pools.crew import Crew
+    from syncflow.run.mapper import Mapper
 
 __all__ = ["Inline", "Place", "Places", "Threads", "merged_pools", "resolved"]
 

@@ -22,7 +22,7 @@ from syncflow.errors import (
     StateConflictError,
     describe,
 )
-from syncflow.mapping import Map, Node, steps_of
+from syncflow.mapping import Map, Node
 from syncflow.result import (
     CompensationResult,
     CompensationStatus,
@@ -40,8 +40,7 @@ from syncflow.run.engine import Engine
 from syncflow.run.group import Group
 from syncflow.run.inner import Nest
 from syncflow.run.jobs import Scope
-from syncflow.run.late import LateDesk
-from syncflow.run.late import drain as drain_bodies
+from syncflow.run.late import LateDesk, drain_bodies
 from syncflow.run.member import Member
 from syncflow.run.places import Places
 from syncflow.run.report import CompensationReporter, Reporter
@@ -57,6 +56,7 @@ from syncflow.run.rollback import (
 )
 from syncflow.run.signals import Guard
 from syncflow.run.watching import INTERRUPT, TIMEOUT, Stop
+from syncflow.subflow import steps_of
 
 if TYPE_CHECKING:
     from syncflow.flow import Flow

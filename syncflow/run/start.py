@@ -12,13 +12,13 @@ from syncflow import policy
 from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
-from syncflow.mapping import Map, steps_of
+from syncflow.mapping import Map, Node
 from syncflow.run.attempt import protected
 from syncflow.run.places import Places, merged_pools, resolved
 from syncflow.run.runner import Runner
 from syncflow.run.signals import guard, release
 from syncflow.run.watching import INTERRUPT
-from syncflow.subflow import flows_in
+from syncflow.subflow import flows_in, steps_of
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -98,12 +98,8 @@ def _replaced(
     for flow in flows:
         merged = merged_pools(flow, replaced)
         for node in flow.nodes:
-            group = node if isinstance(node, Parallel) else None
             for step in steps_of(node):
-                if isinstance(node, Map) and resolved(pool_of(step, None), merged) == "inline":
-                    why = f"map {step.name!r} needs workers: pools cannot map {step.pool!r}"
-                    raise DefinitionError(f"{where}: {why} to 'inline'")
-                _refuse_inline(step, group, merged, f"{where}: step {step.name!r}")
+                _refuse_inline(step, node, merged, f"{where}: step {step.name!r}")
                 if step.undo is not None:
                     _refuse_inline(
                         step.undo, None, merged, f"{where}: the compensation of step {step.name!r}"
@@ -112,12 +108,18 @@ def _replaced(
 
 
 def _refuse_inline(
-    step: Step, group: Parallel | None, pools: Mapping[str, str | Executor], where: str
+    step: Step, node: Node | None, pools: Mapping[str, str | Executor], where: str
 ) -> None:
-    """Raise when `pools` sends a step inline that cannot run there."""
-    pool = pool_of(step, group)
+    """Raise when `pools` sends a step of a node (`None`: a compensation) inline that cannot be."""
+    pool = pool_of(step, node if isinstance(node, Parallel) else None)
     if pool == "inline" or step.nested is not None or resolved(pool, pools) != "inline":
         return  # a definition that says "inline" has been checked, and flows stay on their threads
-    if group is not None or step.timeout is not None:
-        why = "has a timeout" if group is None else "is in a group"
-        raise DefinitionError(f"{where} {why}: pools cannot map {pool!r} to 'inline'")
+    if isinstance(node, Parallel):
+        why = "is in a group"
+    elif isinstance(node, Map):
+        why = "is a map, which needs workers"
+    elif step.timeout is not None:
+        why = "has a timeout"
+    else:
+        return
+    raise DefinitionError(f"{where} {why}: pools cannot map {pool!r} to 'inline'")

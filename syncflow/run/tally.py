@@ -79,12 +79,12 @@ class Tally:
         self._writes: dict[int, Mapping[str, Any]] = {}
         #: The last error of each item that has failed and not settled.
         self._last_errors: dict[int, Exception] = {}
-        #: The items whose bodies ran, and whose outcomes were lost with their worker.
-        self._lost: set[int] = set()
-        #: How many of them have settled without another body, so that nobody knows what they did.
-        self.unknown = 0
         #: Those of them that wait for their next attempt.
         self._resting: set[int] = set()
+        #: The items whose bodies ran, and whose outcomes were lost with their worker.
+        self._lost: set[int] = set()
+        #: How many of those have settled without another body, so that nobody knows what they did.
+        self.unknown = 0
         self._first_failed: int | None = None
         self.values: list[Any] = []
         self.errors: dict[int, Exception] = {}
