@@ -422,21 +422,27 @@ def test_thirty_two_threads_are_used_where_nobody_says() -> None:
 # --- pools that others use, too --------------------------------------------------------------
 
 
+def occupied(pool: Pool, started: Gate, release: Gate) -> Aside:
+    """Return a run whose only step uses a worker of the pool until it is released."""
+
+    def occupy(ctx: Context) -> None:
+        started.open()
+        release.wait()
+
+    first = Aside(Flow("first").step("s", occupy, pool=pool))
+    started.wait()
+    return first
+
+
 @pytest.mark.parametrize("make", [ThreadPool, ProcessPool], ids=["thread", "process"])
 @processes
 def test_a_map_on_a_busy_pool_waits_its_turn(
     make: Callable[[int], Any], gates: Callable[[str], Gate]
 ) -> None:
     """It starts when there is a worker, and completes."""
-    started, release = gates("started"), gates("release")
-
-    def occupy(ctx: Context) -> None:
-        started.open()
-        release.wait()
-
+    release = gates("release")
     with make(1) as pool:
-        first = Aside(Flow("first").step("s", occupy, pool=pool))
-        started.wait()
+        first = occupied(pool, gates("started"), release)
         second = Aside(Flow("second").map("m", double, range(10), pool=pool))
         assert not second.over
         release.open()
@@ -450,16 +456,9 @@ def test_a_map_that_waits_for_a_worker_can_be_cancelled(
     make: Callable[[int], Any], gates: Callable[[str], Gate]
 ) -> None:
     """At once: none of its items has begun."""
-    started, release = gates("started"), gates("release")
-    token = CancelToken()
-
-    def occupy(ctx: Context) -> None:
-        started.open()
-        release.wait()
-
+    release, token = gates("release"), CancelToken()
     with make(1) as pool:
-        first = Aside(Flow("first").step("s", occupy, pool=pool))
-        started.wait()
+        first = occupied(pool, gates("started"), release)
         taken = threading.Event()
 
         def source(ctx: Context) -> Iterator[int]:

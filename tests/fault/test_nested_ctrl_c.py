@@ -145,21 +145,24 @@ def test_ctrl_c_while_a_flow_undoes_itself(tmp_path: Path, place: str) -> None:
     assert (0, expected, "") == (exit_code, lines, errors)
 
 
-def interrupt_twice(script: Script) -> None:
-    """Press Ctrl-C, wait until it is noticed, as two at once are one, and press it again."""
-    script.interrupt()
-    assert "pressed" == script.line()
-    script.interrupt()
+def end_of_rollback(code: str, directory: Path) -> tuple[int, list[str], str]:
+    """Run a script, press Ctrl-C twice once it is undoing, and return its `rest`.
+
+    Two at once are one: the second comes when the first has been noticed.
+    """
+    with Script(code, directory) as script:
+        assert "undoing" == script.line()
+        script.interrupt()
+        assert "pressed" == script.line()
+        script.interrupt()
+        return rest(script)
 
 
 @place
 def test_a_second_ctrl_c_while_a_flow_undoes_itself(tmp_path: Path, place: str) -> None:
     """It ends all rollbacks: what is skipped is on record as that, at every level."""
     code = ITSELF.replace("{place}", place).replace("{undo}", "undo_for_ever")
-    with Script(code, tmp_path) as script:
-        assert "undoing" == script.line()
-        interrupt_twice(script)
-        exit_code, lines, _ = rest(script)
+    exit_code, lines, _ = end_of_rollback(code, tmp_path)
     inner = "a=completed:skipped second=completed:failed fail=failed:None"
     expected = [
         f"result cancelled incomplete first=completed sub={status_of(place)} last=skipped",
@@ -235,10 +238,7 @@ def test_ctrl_c_while_a_flow_is_undone(tmp_path: Path, place: str) -> None:
 def test_a_second_ctrl_c_while_a_flow_is_undone(tmp_path: Path, place: str, undo: str) -> None:
     """The compensation that runs is stopped, and no other one starts, at any level."""
     code = UNWINDING.replace("{place}", place).replace("{undo}", undo)
-    with Script(code, tmp_path) as script:
-        assert "undoing" == script.line()
-        interrupt_twice(script)
-        exit_code, lines, _ = rest(script)
+    exit_code, lines, _ = end_of_rollback(code, tmp_path)
     expected = [
         "result failed incomplete first=completed sub=completed fail=failed",
         "handler True",
@@ -259,10 +259,9 @@ go(Flow("outer").step(done("first")).parallel("group", [Step("sub", middle, grac
 
 def test_a_second_ctrl_c_while_a_branch_undoes_a_flow_in_it(tmp_path: Path) -> None:
     """On a thread that no signal reaches."""
-    with Script(DEEP_UNWINDING.replace("{undo}", "undo_for_ever"), tmp_path) as script:
-        assert "undoing" == script.line()
-        interrupt_twice(script)
-        exit_code, lines, _ = rest(script)
+    exit_code, lines, _ = end_of_rollback(
+        DEEP_UNWINDING.replace("{undo}", "undo_for_ever"), tmp_path
+    )
     expected = [
         "result cancelled incomplete first=completed sub=failed",
         "handler True",
@@ -287,10 +286,7 @@ run(Flow("outer").step(done("first")).parallel("group", [Step("sub", sub, grace=
 
 def test_a_second_ctrl_c_gives_up_on_a_flow_that_hangs_in_a_compensation(tmp_path: Path) -> None:
     """A thread cannot be interrupted, and the user wants to go."""
-    with Script(DEAF, tmp_path) as script:
-        assert "undoing" == script.line()
-        interrupt_twice(script)
-        exit_code, lines, errors = rest(script)
+    exit_code, lines, errors = end_of_rollback(DEAF, tmp_path)
     expected = [
         "result cancelled incomplete first=completed sub=cancelled",
         "handler True",
@@ -355,10 +351,7 @@ def test_a_flow_that_a_second_ctrl_c_leaves_alone_says_so(tmp_path: Path) -> Non
         "for record in (result, result['sub'].value, result['sub'].value['sub'].value):\n"
         "    say(record.rollback, *[f'{s.name}:{s.compensation}' for s in record.steps])\n"
     )
-    with Script(code, tmp_path) as script:
-        assert "undoing" == script.line()
-        interrupt_twice(script)
-        exit_code, lines, _ = rest(script)
+    exit_code, lines, _ = end_of_rollback(code, tmp_path)
     expected = [
         "incomplete first:skipped sub:skipped second:failed fail:None",
         "incomplete a:skipped sub:skipped",
