@@ -350,16 +350,20 @@ def test_a_group_that_fails_fast_waits_for_a_flow(gate: Gate, patience: Patience
     assert ((), "cancelled") == (result.abandoned, result["sub"].status)
 
 
-def test_a_group_that_fails_fast_waits_no_longer_than_the_flow_may_take(
-    gate: Gate,
-) -> None:
+def test_a_group_that_fails_fast_waits_no_longer_than_the_flow_may_take(gates: Gates) -> None:
     """Its step's own timeout holds."""
+    begun, gate = gates("begun"), gates("end")
 
     def deaf(ctx: Context) -> None:
+        begun.open()
         gate.wait()
 
+    def fail_once_begun(ctx: Context) -> None:
+        begun.wait()
+        raise BodyError
+
     sub = Step("sub", Flow("sub").step("deaf", deaf), grace=0, timeout=5 * SHORT)
-    steps = [sub, Step("bad", fail)]
+    steps = [sub, Step("bad", fail_once_begun)]
     result = Flow("outer").parallel("group", steps, fail_fast=True).run()
     assert ("sub",) == result.abandoned
     gate.open()
