@@ -170,15 +170,19 @@ class Crew:
             BrokenThreadPool: its initializer failed.
         """
         with self._lock:
-            if self._broken is not None:
-                raise _anew(self._broken)
-            if self._closed or _exiting:
-                why = "the interpreter is exiting" if _exiting else "the pool was shut down"
-                raise PoolClosedError(f"{why}: the pool takes no more work")
+            self.require_open()
             if self._outstanding >= len(self._desks):
                 self._recruit()
             self._outstanding += 1
             self._jobs.put(job)
+
+    def require_open(self) -> None:
+        """Raise what `start` raises when the crew takes no more work."""
+        if self._broken is not None:
+            raise _anew(self._broken)
+        if self._closed or _exiting:
+            why = "the interpreter is exiting" if _exiting else "the pool was shut down"
+            raise PoolClosedError(f"{why}: the pool takes no more work")
 
     def _recruit(self) -> None:
         """Start one more thread, unless the limit is reached. Holds the lock.

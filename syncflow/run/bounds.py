@@ -25,10 +25,13 @@ def lanes_of(
         return [Lane(1)]
     said = group.max_concurrency or flow_bound
     places = {member.place for member in members}
-    # A member that is queued ahead may start after another has failed: not with fail_fast.
-    patient = not group.fail_fast
-    if said is not None:
-        eager = patient and all(place.keeps_to(said) for place in places)
-        return [Lane(said, eager and len(places) == 1)] * len(members)
-    lanes = {place: Lane(place.bound, patient and place.keeps_to(place.bound)) for place in places}
+    # A member that is queued ahead may start after another has failed: not with fail_fast. And no
+    # place can keep to a bound that it shares with another.
+    eager = not group.fail_fast and (said is None or len(places) == 1)
+    lanes = {}
+    for place in places:
+        bound = said or place.bound
+        lanes[place] = Lane(bound, place.keep_to(bound if eager else None))
+    if said is not None and len(places) > 1:
+        return [Lane(said)] * len(members)
     return [lanes[member.place] for member in members]

@@ -106,7 +106,7 @@ class Lane:
     #: Seconds; a body that takes no longer is tiny.
     TINY: Final = 0.0005
     #: Most members that are queued ahead.
-    MOST_AHEAD: Final = 32
+    MOST_AHEAD: Final = 64
 
     def __init__(self, bound: int, eager: bool = False) -> None:
         self.bound = bound

@@ -201,6 +201,9 @@ class FlowsOnThreads(Threads):
     def __init__(self) -> None:
         super().__init__("thread", shared_thread_pool())
 
+    def keep_to(self, bound: int | None) -> bool:
+        return False
+
     def give_up(self, attempt: Attempt) -> bool:
         inner, step = attempt.context._inner, attempt.step
         if inner is None:

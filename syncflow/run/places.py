@@ -12,6 +12,7 @@ from syncflow.errors import SerializationError
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import Lane, ThreadLane
+from syncflow.run.seats import Seats
 
 if TYPE_CHECKING:
     from syncflow.definition import Parallel, Step
@@ -62,8 +63,12 @@ class Place:
         """Return the error when the function of a map can never run here."""
         return None
 
-    def keeps_to(self, bound: int) -> bool:
-        """Tell whether the pool itself runs no more than so many bodies at a time."""
+    def keep_to(self, bound: int | None) -> bool:
+        """Run no more than so many bodies of a group at a time; `None`: the group sees to that.
+
+        Returns:
+            Whether that is so: members may be queued here ahead of time.
+        """
         return False
 
     def start(self, attempt: Attempt) -> None:
@@ -115,6 +120,15 @@ class Threads(Place):
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, THREADS_AT_A_TIME)
         self._crew: Crew = pool.crew
+        #: Those of the group at hand, when its members may be queued ahead.
+        self._seats: Seats | None = None
+
+    def keep_to(self, bound: int | None) -> bool:
+        limit = self._crew.limit
+        if limit is not None:  # other runs may be waiting for its threads: in turn
+            return bound is not None and bound >= limit
+        self._seats = None if bound is None else Seats(self._crew, bound)
+        return bound is not None
 
     def most_lanes(self, bound: int) -> int:
         return bound if self._crew.limit is None else min(bound, self._crew.limit)
@@ -123,13 +137,16 @@ class Threads(Place):
         return ThreadLane(mapper, self._crew)
 
     def start(self, attempt: Attempt) -> None:
-        self._crew.start(attempt)
+        (self._seats or self._crew).start(attempt)
 
     def give_up(self, attempt: Attempt) -> bool:
         if not attempt.abandon():
             return False
         attempt.context._ask()
-        self._crew.abandon(attempt)
+        if attempt.job is None:
+            self._crew.abandon(attempt)
+        else:
+            attempt.job.abandon()
         return True
 
 
@@ -159,8 +176,8 @@ class Processes(Place):
             return error
         return None
 
-    def keeps_to(self, bound: int) -> bool:
-        return bound >= self.bound
+    def keep_to(self, bound: int | None) -> bool:
+        return bound is not None and bound >= self.bound
 
     def start(self, attempt: Attempt) -> None:
         from syncflow.run.remote import BodyJob
