@@ -127,7 +127,8 @@ class Context:
 
     Valid while the body runs. State is transactional: reads see the flow's state as it was when
     the step's node started plus this attempt's own writes; the writes take effect when the step
-    completes, and are dropped when it does not.
+    completes, and are dropped when it does not. What is read is shared with other inline and thread
+    steps; a process body gets a copy of its own of each object when it first reads it.
 
     Attributes:
         flow_name: Name of the flow.
@@ -200,7 +201,11 @@ class Context:
         return default if value is MISSING else value
 
     def set(self, key: str, value: Any) -> None:
-        """Write `value` into the state; it takes effect when the step completes."""
+        """Write `value` into the state; it takes effect when the step completes.
+
+        Raises:
+            TypeError: `key` is no string; so do all that take a key.
+        """
         self._writes[self._checked(key)] = value
 
     def has(self, key: str) -> bool:
@@ -208,6 +213,7 @@ class Context:
         return self._read(key) is not MISSING
 
     def __getitem__(self, key: str) -> Any:
+        """Return the state's value of `key`; raise `KeyError` when there is none."""
         value = self._read(key)
         if value is MISSING:
             raise KeyError(key)
@@ -268,17 +274,20 @@ class Context:
         return self._asked or (self._deadline is not None and monotonic() >= self._deadline)
 
     def raise_if_cancelled(self) -> None:
-        """Raise `StepInterrupt` when this attempt is asked to stop."""
+        """Raise `StepInterrupt` when this attempt is asked to stop, or its time is up."""
         if self.cancelled:
             if threading.current_thread() is threading.main_thread():
                 self._interrupted = True
             raise StepInterrupt(f"step {self.step_name!r} is asked to stop")
 
     def sleep(self, seconds: float) -> None:
-        """Sleep, and wake at once with `StepInterrupt` when this attempt is asked to stop.
+        """Sleep, and wake at once when this attempt is asked to stop, or its time is up.
 
         Args:
-            seconds: How long; a number or `timedelta`, not negative.
+            seconds: How long; a number or `timedelta`, not negative. Never less.
+
+        Raises:
+            StepInterrupt: this attempt is asked to stop. Clean up, and let it pass.
         """
         duration = checked_seconds(seconds, "seconds", f"step {self.step_name!r}: ctx.sleep")
         until = monotonic() + duration

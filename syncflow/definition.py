@@ -60,18 +60,25 @@ class Step:
     Args:
         name: Unique in its flow.
         fn: Takes the `Context`; must not be asynchronous. Or a `Flow`.
-        pool: ``inline``, ``thread``, ``process``, a name of the flow's ``pools``, or an executor;
-            `None` for the default (see `pool_of`).
-        timeout: Seconds that one attempt may take, from the start of its body; `None`: no limit.
+        pool: ``inline``, ``thread``, ``process``, a name of the flow's ``pools``, or an executor.
+            `None`: what the group says; else ``thread`` in a group or with a timeout, and
+            otherwise ``inline``.
+        timeout: Seconds that one attempt may take, from the start of its body (on an executor that
+            is not syncflow's, from submission); `None`: no limit. A thread is then abandoned, a
+            process interrupted and, after ``grace``, killed.
         retries: Further attempts after the first.
         retry_delay: Seconds before a retry, the unit of ``backoff``.
-        backoff: How the delay grows: ``fixed``, ``linear`` or ``exponential``.
+        backoff: How the delay grows with the number ``k`` of the retry: ``fixed``, ``linear``
+            (times ``k``) or ``exponential`` (times ``2 ** (k - 1)``).
         max_retry_delay: Seconds; no delay is longer. `None`: no limit of yours.
         jitter: Draw each delay from between 0 and what it would be.
-        retry_on: The errors to retry: a class, a tuple of classes or ``error -> bool``.
-        compensate: Undoes the step: a function, or a `Step` with options of its own.
+        retry_on: The errors to retry: a class, a tuple of classes or ``error -> bool``. What cannot
+            be serialised and what was cancelled is never retried.
+        compensate: Undoes the step when the flow fails after it completed: a function of the
+            `Context`, called once in the thread of the run, or a `Step` with options of its own.
         compensate_on: ``completed``, or ``started`` to undo an attempt of unknown outcome, too.
-        grace: Seconds that a body which is asked to stop has for it.
+        grace: Seconds that a body which is asked to stop has for it, before it is abandoned (on a
+            thread) or killed (on a process).
 
     Raises:
         DefinitionError: For a value that cannot work; for a wrong type or an unknown option it
@@ -216,6 +223,9 @@ def step(fn: Any = MISSING, /, *, name: Any = MISSING, **options: Any) -> Any:
         fn: The function, in the bare form.
         name: The step's name; left out, the function's with hyphens for underscores.
         **options: As of `Step`.
+
+    Returns:
+        The `Step`, or the decorator that makes it.
 
     Raises:
         DefinitionError: When the function is decorated; with ``name`` already at this call.

@@ -120,7 +120,7 @@ class StepTimeoutError(SyncflowError, TimeoutError):
 
     Args:
         step_name: The step.
-        timeout: The limit that was exceeded, in seconds.
+        timeout: The limit that was exceeded, in seconds: the step's, or that of its group.
         attempt: The attempt, from 1; 0 when the step never started.
     """
 
@@ -147,11 +147,14 @@ class StepCancelledError(SyncflowError):
 
 
 class BodyExitError(SyncflowError):
-    """A body raised something that is no `Exception`; ``__cause__`` is what it raised."""
+    """A body raised something that is no `Exception`; ``__cause__`` is what it raised.
+
+    It is not retried unless ``retry_on`` names the type of what was raised.
+    """
 
 
 class SerializationError(SyncflowError):
-    """Something that had to cross a process border could not.
+    """Something that had to cross a process border could not. It is never retried.
 
     Args:
         what: What it was, such as ``the function of step 'x'``.
@@ -231,7 +234,11 @@ class StateConflictError(SyncflowError):
 
 
 class GroupFailedError(SyncflowError, ExceptionGroup[Exception]):
-    """Too few members of a group completed; ``exceptions`` are theirs, in declaration order."""
+    """Too few members of a group completed; ``exceptions`` are theirs, in declaration order.
+
+    Of a map: those of its items, in their order. A group of one fails with its member's own error,
+    and a ``fail_fast`` one with that of the member that failed first.
+    """
 
     def derive(self, errors: Sequence[Exception], /) -> GroupFailedError:  # type: ignore[override]
         """Keep the type in ``split`` and ``subgroup`` (and so in ``except*``)."""

@@ -53,9 +53,9 @@ class Flow(Nestable):
         name: Names the flow in results, events, logs and errors.
         hooks: `Hooks` objects (or a single one) that are told what happens.
         validate: Turns the input of a run into ``ctx.input``: a function, or an object with
-            ``validate_python``.
+            ``validate_python``. When it raises, the run fails with `InputValidationError`.
         max_concurrency: How many members of a group may run at once, where the group does not
-            say; `None` for the pool's own bound.
+            say; `None` for the pool's own bound: 32 on threads, one a core on processes.
         pools: Names of your own for pools: executors, or names of the built-in ones.
 
     Raises:

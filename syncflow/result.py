@@ -21,7 +21,11 @@ _MOST_NAMES_TO_COMPARE = 1000
 
 
 class StepStatus(enum.StrEnum):
-    """How a step or a group settled."""
+    """How a step or a group settled.
+
+    `cancelled`: it was stopped, or kept from starting, because of something else. `skipped`: the
+    run never got to it.
+    """
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -38,7 +42,11 @@ class FlowStatus(enum.StrEnum):
 
 
 class RollbackStatus(enum.StrEnum):
-    """Whether what completed has been undone."""
+    """Whether what completed has been undone.
+
+    `incomplete`: a compensation failed, was skipped after a second Ctrl-C, or is still owed by a
+    body that was abandoned.
+    """
 
     NOT_NEEDED = "not_needed"
     COMPLETE = "complete"
@@ -46,7 +54,7 @@ class RollbackStatus(enum.StrEnum):
 
 
 class CompensationStatus(enum.StrEnum):
-    """How the compensation of a step ended."""
+    """How the compensation of a step ended; `skipped` after a second Ctrl-C."""
 
     COMPLETED = "completed"
     FAILED = "failed"
@@ -74,6 +82,7 @@ class StepResult:
     backoff: float
     #: UTC; `None` for a step that never started.
     started_at: datetime | None
+    #: As the step names it; of an executor, the name of its class.
     pool: str
     #: Thread name or pid of the last attempt; `None` for a step that never started.
     worker: str | int | None
@@ -161,10 +170,12 @@ class CompensationResult:
 
     step_name: str
     status: CompensationStatus
+    #: The last attempt's error; of a map, a `GroupFailedError` when several items have one.
     error: BaseException | None
     attempts: int
     #: UTC; `None` for one that never started.
     started_at: datetime | None
+    #: Seconds, retries and their delays included.
     duration: float
     #: Whether it undid the body of an abandoned attempt that returned after all.
     late: bool = False
@@ -193,6 +204,7 @@ class FlowResult:
     rollback: RollbackStatus
     #: One for every defined step, in definition order.
     steps: tuple[StepResult, ...]
+    #: By name.
     groups: dict[str, GroupResult]
     #: In the order they ran.
     compensations: tuple[CompensationResult, ...]

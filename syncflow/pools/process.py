@@ -40,7 +40,7 @@ class ProcessPool(CheckedExecutor):
 
     Args:
         max_workers: Most processes at a time. `None`: the usable cores, as `loky.cpu_count()`.
-        idle_timeout: Seconds after which an idle worker ends.
+        idle_timeout: Seconds after which an idle worker ends; a later call starts another.
         max_tasks_per_worker: Replace a worker after so many tasks. `None`: never.
         initializer: Called with `initargs` in each new worker. When it fails, pending and later
             work fails with `concurrent.futures.process.BrokenProcessPool`.
@@ -92,6 +92,7 @@ class ProcessPool(CheckedExecutor):
         Raises:
             DefinitionError: `fn` is not callable.
             PoolClosedError: after `shutdown`.
+            concurrent.futures.process.BrokenProcessPool: the initializer has failed.
         """
         check_call(fn, "ProcessPool.submit")
         job = FutureCall(self._stations, (fn, args, kwargs))

@@ -73,6 +73,7 @@ class ThreadPool(CheckedExecutor):
         Raises:
             DefinitionError: `fn` is not callable.
             PoolClosedError: after `shutdown`.
+            concurrent.futures.thread.BrokenThreadPool: the initializer has failed.
         """
         check_call(fn, "ThreadPool.submit")
         job = FutureJob(fn, args, kwargs)
