@@ -20,6 +20,7 @@ from syncflow.policy import seconds as checked_seconds
 
 if TYPE_CHECKING:
     from syncflow.result import StepResult
+    from syncflow.run.around import Around
 
 __all__ = ["CancelToken", "Context", "current_context"]
 
@@ -139,8 +140,8 @@ class Context:
     """
 
     __slots__ = (
-        "_asked", "_deadline", "_index", "_inner", "_interrupted", "_view", "_waker", "_writes",
-        "attempt", "error", "flow_name", "run_id", "step_name",
+        "_around", "_asked", "_deadline", "_index", "_inner", "_interrupted", "_view", "_waker",
+        "_writes", "attempt", "error", "flow_name", "run_id", "step_name",
     )  # fmt: skip
 
     def __init__(
@@ -169,6 +170,8 @@ class Context:
         self._asked = False
         #: The run that this body is, when it is a flow; set before the body starts.
         self._inner: Any = None
+        #: What hooks have the body run in; set before it starts.
+        self._around: Around | None = None
         #: A StepInterrupt is on its way through a body in the main thread, the only one that a
         #: signal handler interrupts: raising another would hit its clean-up.
         self._interrupted = False
@@ -319,7 +322,7 @@ class Context:
     def _detach(self) -> None:
         """Let go of the run: what the body's traceback still holds must not hold the results."""
         self._view = _NOTHING
-        self._inner = None
+        self._inner = self._around = None
 
 
 class CancelToken:

@@ -8,12 +8,15 @@ What holds for every hook:
 * A hook that raises changes nothing: the error is logged, once per method and run.
 * The run waits for it. A slow hook delays the steps that start next, not those that are running.
 * It may cancel the run's token, and it may run other flows.
+
+All hooks look on. `around` alone has a say: in what context variables, say, a body finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -140,6 +143,22 @@ class Hooks:
 
         Runs **on the thread of that body**, at any time: while the run goes on, after it has
         returned, and beside other hooks. `attempt` is the one that was abandoned.
+        """
+
+    def around(self, event: Event) -> Callable[[], AbstractContextManager[Any]] | None:
+        """Say what the body of an attempt runs in: a function that makes a context manager.
+
+        Called before each attempt that is about to be handed to its pool, which may never start it.
+        In a compensation `error` is set. For a map it is called once, with no `attempt`: that
+        function then serves all its items, several at a time.
+
+        The function is called where the body runs, just before it: on its thread, or in its
+        process, where it gets to as a pickled copy (a `functools.partial` of a function in a
+        module does that well). The context manager is entered there, and left when the body has
+        ended; it is not told how. Items of a map that travel together share one.
+
+        Whatever any of them raises changes nothing. It is logged as an error of this hook; in a
+        worker process by that process, once.
         """
 
 

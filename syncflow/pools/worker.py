@@ -35,6 +35,7 @@ from typing import Any, Final
 from syncflow.context import Context
 from syncflow.errors import SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
+from syncflow.pools.carried import unpack_around
 from syncflow.pools.link import Link
 from syncflow.pools.page import Page
 from syncflow.pools.reply import items_named, packed, packed_chunk
@@ -129,6 +130,7 @@ class _Worker:
         error: packing.Packed | None,
         announce: bool,
         index: int | None,
+        around: list[bytes] | None,
     ) -> tuple[Any, ...]:
         """Run one attempt of a step."""
         what = f"of step {step_name!r}"
@@ -141,6 +143,7 @@ class _Worker:
             return packed(Outcome.never_started(refused), what)
         if self._page.stop() == number:  # asked while it was on its way
             return packed(Outcome.never_started(StepInterrupt("asked to stop")), what)
+        context._around = unpack_around(around)
         task = _Task(number, link, context)
 
         def on_start(now: float) -> None:
@@ -175,6 +178,7 @@ class _Worker:
         deadline: float | None,
         until_failure: bool,
         announce: bool,
+        around: list[bytes] | None,
     ) -> tuple[Any, ...]:
         """Run the bodies of a chunk of items."""
         what = f"of step {step_name!r}"
@@ -208,7 +212,7 @@ class _Worker:
         ran = perform_each(
             body, loaded, context_of, timeout, task,
             mark=self._page.mark_item if timeout is None else mark_with_time,
-            arm=_arm, until_failure=until_failure,
+            arm=_arm, until_failure=until_failure, around=unpack_around(around),
         )  # fmt: skip
         self._close(task, timeout)
         self._page.mark_item(len(loaded))  # should a value kill this process, it was no item

@@ -13,6 +13,7 @@ from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple, TypeVar
 
 from syncflow.context import Context, current
+from syncflow.run.around import Around
 
 __all__ = [
     "AtHand",
@@ -117,6 +118,7 @@ def perform(
         arguments: Of a map, the item.
     """
     token = current.set(context)
+    leave = None if context._around is None else context._around.enter()
     started_at = monotonic()
     if timeout is not None:
         context._limit(started_at + timeout)
@@ -129,6 +131,8 @@ def perform(
         context._detach()
         return Outcome(None, error, context._writes, started_at, monotonic())
     finally:
+        if leave is not None:
+            leave()
         current.reset(token)
     return Outcome(value, None, context._writes, started_at, monotonic())
 
@@ -170,6 +174,7 @@ def perform_each(
     mark: Callable[[int], None] = lambda position: None,
     arm: Callable[[float], None] = lambda seconds: None,
     until_failure: bool = False,
+    around: Around | None = None,
 ) -> Ran:
     """Run the body of one item after the other in this thread. Never raises.
 
@@ -187,6 +192,7 @@ def perform_each(
         mark: Called with the position of each item before its body starts.
         arm: Called with the timeout when it has to be watched anew.
         until_failure: Stop after a body that did not complete.
+        around: What all of them run in.
     """
     values: list[Any] = []
     special: dict[int, Outcome] = {}
@@ -195,6 +201,7 @@ def perform_each(
     limit = None
     token = current.set(None)  # type: ignore[arg-type]  # set to a context before each body
     watched = failed = False
+    leave = None if around is None else around.enter()
     started_at = now = monotonic()
     for position, item in enumerate(items):
         if at.asked or (until_failure and failed):
@@ -237,6 +244,8 @@ def perform_each(
         at.overdue = watched = False
         values.append(None)
     at.context = at.deadline = None
+    if leave is not None:
+        leave()
     current.reset(token)
     try:
         return Ran(values, special, started_at, monotonic())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
+from syncflow.pools.carried import pack_around
 from syncflow.pools.handle import Worker
 from syncflow.pools.reply import items_named, value_named
 from syncflow.pools.shared import Block
@@ -88,6 +89,7 @@ class ChunkJob(RemoteJob):
             "chunk", function_blob(self._attempt), blob, start, context.flow_name, context.run_id,
             context.step_name, number, step.timeout, context._deadline,
             self._mapper.node.fail_fast, self._mapper.items.announces,
+            pack_around(context._around),
         )  # fmt: skip
 
     def answer(self, kind: str, name: str) -> bytes:

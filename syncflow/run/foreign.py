@@ -114,6 +114,7 @@ class _Travelling:
     def __call__(self) -> Sent:
         """Run the body; return what it came to, in bytes."""
         context = self._bundle.context(self._bundle.view(), self._index)
+        context._around = self._bundle.around()
         try:
             function = self._bundle.body()
         except SerializationError as refused:

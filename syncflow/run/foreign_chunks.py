@@ -128,6 +128,7 @@ class ForeignLane(Lane):
             ran = attempt.scope.variables.copy().run(
                 perform_each, step.fn, items,
                 contexts, _time_of(attempt, items), self._at, until_failure=self.fail_fast,
+                around=attempt.context._around,
             )  # fmt: skip
             end = ChunkEnd(chunk, ran.values, ran.special, ran.started_at)
             self._ended(attempt, end, seconds=ran.ended_at - ran.started_at)
@@ -253,6 +254,7 @@ class _TravellingChunk:
                 function, items,
                 lambda position: bundle.context(view, self._start + position),
                 self._timeout, AtHand(), until_failure=self._until_failure,
+                around=bundle.around(),
             )  # fmt: skip
             reply = packed_chunk(ran, self._start, step_name)
         return reply, os.uname().nodename, os.getpid()

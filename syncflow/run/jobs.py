@@ -24,6 +24,7 @@ from syncflow.run.attempt import Outcome, perform
 
 if TYPE_CHECKING:
     from syncflow.pools.shared import Blob
+    from syncflow.run.around import Around
     from syncflow.run.inner import Nest
     from syncflow.run.late import LateDesk
     from syncflow.run.member import Member
@@ -38,7 +39,8 @@ class Scope:
     """What all attempts of one run share, and no attempt changes."""
 
     __slots__ = (
-        "announce", "flow_name", "functions", "inbox", "late", "nest", "run_id", "variables",
+        "announce", "around", "flow_name", "functions", "inbox", "late", "nest", "run_id",
+        "variables",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +52,7 @@ class Scope:
         announce: bool,
         late: LateDesk | None,
         nest: Nest | None = None,
+        around: Callable[[Member, Context], Around] | None = None,
     ) -> None:
         self.flow_name = flow_name
         self.run_id = run_id
@@ -63,6 +66,8 @@ class Scope:
         self.late = late
         #: What flows in this one are given; None: none can be in here.
         self.nest = nest
+        #: Asks hooks what the body of an attempt is to run in; None: no hook has a say in that.
+        self.around = around
         #: Functions of process steps, serialised once: id -> (function, bytes).
         self.functions: dict[int, tuple[Any, Blob]] = {}
 
@@ -101,6 +106,8 @@ class Attempt:
         if member.place.nests:
             assert scope.nest is not None
             context._inner = scope.nest.open(inline=member.place.inline)
+        if scope.around is not None:
+            context._around = scope.around(member, context)
 
     def claim_start(self) -> bool:
         """Worker: may the body start?"""

@@ -11,6 +11,7 @@ from syncflow.run.effects import Effect
 if TYPE_CHECKING:
     from syncflow.definition import Step
     from syncflow.result import StepStatus
+    from syncflow.run.around import Around
     from syncflow.run.jobs import Attempt
     from syncflow.run.places import Place
     from syncflow.run.tally import Tally
@@ -26,9 +27,9 @@ class Member:
     """Written by the thread that drives the group; abandoned bodies read `step` and `effect`."""
 
     __slots__ = (
-        "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started", "group",
-        "index", "item", "name", "place", "queued", "ready_at", "settled_at", "status", "step",
-        "tally", "value", "worker", "writes",
+        "around", "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started",
+        "group", "index", "item", "name", "place", "queued", "ready_at", "settled_at", "status",
+        "step", "tally", "value", "worker", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +53,8 @@ class Member:
         self.item = item
         #: It stands for all items of a map: their books.
         self.tally: Tally | None = None
+        #: ... and what all bodies of the map run in, once hooks were asked.
+        self.around: Around | None = None
         #: The one that is running or queued.
         self.attempt: Attempt | None = None
         self.attempts = 0

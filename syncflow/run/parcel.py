@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
+from syncflow.pools.carried import pack_around, unpack_around
 from syncflow.pools.link import open_frame
 from syncflow.pools.shared import Blob
+from syncflow.run.around import Around
 from syncflow.run.jobs import Attempt
 from syncflow.run.remote import answer, function_blob
 
@@ -89,6 +91,7 @@ class Bundle:
         remaining: float | None,
         error: packing.Packed | None,
         frames: dict[tuple[str, str], bytes],
+        around: list[bytes] | None,
     ) -> None:
         self._function = function
         #: Why there is no function.
@@ -98,6 +101,7 @@ class Bundle:
         self._remaining = remaining
         self._error = error
         self._frames = frames
+        self._around = around
 
     def body(self) -> Any:
         """Rebuild the function.
@@ -113,6 +117,10 @@ class Bundle:
     def view(self) -> _Parcel:
         """Return what the body reads."""
         return _Parcel(self._frames)
+
+    def around(self) -> Around | None:
+        """Return what the body runs in."""
+        return unpack_around(self._around)
 
     def context(self, view: _Parcel, index: int | None) -> Context:
         """Return the context of the body, or of that of one item."""
@@ -138,4 +146,5 @@ def bundle_of(attempt: Attempt) -> Bundle:
         # Travels instead: what an executor makes of an error here does not tell what was wrong.
         refused = packing.pack_error(refusal)
     names = (context.flow_name, context.run_id, context.step_name, context.attempt)
-    return Bundle(function, refused, names, context.remaining, error, frames)
+    around = pack_around(context._around)
+    return Bundle(function, refused, names, context.remaining, error, frames, around)

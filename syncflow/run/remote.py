@@ -13,6 +13,7 @@ from syncflow.context import MISSING, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.mapping import OverItem
 from syncflow.pools import packing, wire
+from syncflow.pools.carried import pack_around
 from syncflow.pools.handle import Worker
 from syncflow.pools.shared import Blob, Block
 from syncflow.pools.station import RemoteJob, Stations
@@ -138,7 +139,7 @@ class BodyJob(RemoteJob):
             "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, context._deadline,
             None if context.error is None else packing.pack_error(context.error),
-            attempt.scope.announce, context._index,
+            attempt.scope.announce, context._index, pack_around(context._around),
         )  # fmt: skip
 
     def answer(self, kind: str, name: str) -> bytes:

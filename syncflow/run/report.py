@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from syncflow.context import Context, Snapshot
 from syncflow.hooks import Event, Hooks, MapProgress
 from syncflow.result import MapResult, StepResult, StepStatus
+from syncflow.run.around import Around
 from syncflow.run.jobs import Attempt
 from syncflow.run.member import Member
 from syncflow.run.rollback import Clock
@@ -27,15 +29,21 @@ _SETTLED = {
 
 
 class Reporter(Watcher):
-    """Reports the steps of one run. The run's thread calls it; `late_finish` alone others may."""
+    """Reports the steps of one run. The run's thread calls it; `late_finish` and, in a map,
+    `around` others may, too.
+    """
 
     def __init__(self, flow_name: str, run_id: str, hooks: Sequence[Hooks], clock: Clock) -> None:
         self._flow_name = flow_name
         self._run_id = run_id
         self._hooks = hooks
+        #: Those that have a say in what bodies run in.
+        self._arounds = [
+            each for each in hooks if getattr(each.around, "__func__", None) is not Hooks.around
+        ]
         self._clock = clock
-        #: The methods that have raised already: (hooks, name).
-        self._broken: set[tuple[int, str]] = set()
+        #: The methods that have raised already: (hooks, name) -> who said so. Any thread.
+        self._broken: dict[tuple[int, str], object] = {}
         #: The flow as hooks see it.
         self.view = Snapshot(None, {}, {})
         #: The results of all steps that have settled.
@@ -46,25 +54,65 @@ class Reporter(Watcher):
         """Whether there is any hook."""
         return bool(self._hooks)
 
+    @property
+    def surrounds(self) -> Callable[[Member, Context], Around] | None:
+        """What asks hooks what bodies run in; `None`: none has a say in that."""
+        return self.around if self._arounds else None
+
     def emit(self, hook: str, step_name: str = "", attempt: int = 0, **fields: Any) -> None:
         """Call one method of every hooks object."""
         if not self._hooks:
             return
-        event = Event(
-            self._flow_name, self._run_id, datetime.now(UTC),
-            Context(self._flow_name, self._run_id, step_name, attempt, self.view),
-            step_name=step_name or None, attempt=attempt or None, **fields,
-        )  # fmt: skip
+        event = self._event(step_name, attempt, fields)
         for hooks in self._hooks:
             try:
                 getattr(hooks, hook)(event)
             except BaseException:
-                if (id(hooks), hook) not in self._broken:
-                    self._broken.add((id(hooks), hook))
-                    logger.exception(
-                        "%s of %s raised (flow %r, run %s)",
-                        hook, type(hooks).__name__, self._flow_name, self._run_id,
-                    )  # fmt: skip
+                self._complain(hooks, hook)
+
+    def _event(self, step_name: str, attempt: int, fields: dict[str, Any]) -> Event:
+        return Event(
+            self._flow_name, self._run_id, datetime.now(UTC),
+            Context(self._flow_name, self._run_id, step_name, attempt, self.view),
+            step_name=step_name or None, attempt=attempt or None, **fields,
+        )  # fmt: skip
+
+    def _complain(self, hooks: Hooks, hook: str) -> None:
+        """Log that a method raises, once; within the `except`. Any thread."""
+        mine = object()
+        if self._broken.setdefault((id(hooks), hook), mine) is mine:
+            logger.exception(
+                "%s of %s raised (flow %r, run %s)",
+                hook, type(hooks).__name__, self._flow_name, self._run_id,
+            )  # fmt: skip
+
+    def around(self, member: Member, context: Context) -> Around:
+        """Ask hooks what the body of an attempt is to run in.
+
+        For a map they are asked once, by the run's thread, before any lane has an item; then lanes
+        find here what came of it.
+        """
+        if member.around is not None:
+            return member.around
+        is_map = member.tally is not None
+        event = self._event(
+            member.name, 0 if is_map else context.attempt,
+            {"group": member.group, "error": context.error},
+        )  # fmt: skip
+        parts = []
+        for hooks in self._arounds:
+            complain = partial(self._complain, hooks, "around")
+            try:
+                make = hooks.around(event)
+            except BaseException:
+                complain()
+            else:
+                if make is not None:
+                    parts.append((make, complain))
+        around = Around(parts)
+        if is_map:
+            member.around = around
+        return around
 
     def began(self, member: Member, number: int) -> None:
         self.emit("on_step_start", member.name, number, group=member.group)

@@ -103,7 +103,7 @@ class Runner:
         """Make an engine for the calling thread."""
         scope = Scope(
             self._flow.name, self._run_id, copy_context(), inbox, self._reporter.listening,
-            self._desk, self._nest,
+            self._desk, self._nest, self._reporter.surrounds,
         )  # fmt: skip
         engine = Engine(scope, self._reporter, token)
         engine.explain = self._explain
