@@ -289,15 +289,16 @@ class _Span:
         span, at = self._span, self.left or at
         if span is None:
             return
-        try:
-            span.set_attributes(_present(facts or {}))
-            if failed:
-                span.set_attributes(_kind(error))
-                span.set_status(trace.Status(trace.StatusCode.ERROR, describe(error)))
-            if error is not None:
-                span.record_exception(error, timestamp=at)  # calls its __str__
-        finally:
-            span.end(at)
+        span.set_attributes(_present(facts or {}))
+        if failed:
+            span.set_attributes(_kind(error))
+            span.set_status(trace.Status(trace.StatusCode.ERROR, describe(error)))
+        if error is not None:
+            try:
+                span.record_exception(error, timestamp=at)
+            except BaseException:  # noqa: BLE001 - a user's __str__ may raise anything
+                span.add_event("exception", {"exception.type": _kind(error)["error.type"]}, at)
+        span.end(at)
 
     def restore(self) -> None:
         """Make current again in this thread what was before."""
