@@ -107,9 +107,10 @@ class OpenTelemetry(Hooks):
     def on_step_retry(self, event: Event) -> None:
         """End the span of the attempt that has failed; an item's is an event of the map's."""
         step, now = self._step(self._run(event), event), _instant(event)
-        facts = {"syncflow.retry_delay": event.delay}
+        facts: dict[str, Any] = {"syncflow.retry_delay": event.delay}
         if step.inner is None:
-            step.note("retry", now, facts | {"syncflow.attempt": event.attempt} | _kind(event.error))
+            facts |= {"syncflow.attempt": event.attempt, **_kind(event.error)}
+            step.note("retry", now, facts)
         else:
             step.inner.end(now, event.error, facts, failed=True)
             step.inner = None
@@ -249,7 +250,7 @@ class _Span:
         self.inner: _Span | None = None
         #: Of a compensation that is current in the run's thread: what was so before.
         self.before: context.Context | None = None
-        #: Of an attempt in this process: the instant at which its body ended, written by its thread.
+        #: Of an attempt in this process: when its body ended. Written by its thread.
         self.left: int | None = None
         self._start = start
         #: Guards both that follow. While it is held, at most the span around it starts as well.

@@ -52,7 +52,10 @@ def test_ships_the_schema_of_the_benchmark(shipped):
     assert "syncflow/bench/schema.json" in shipped
 
 
-@pytest.mark.parametrize("module", ["loky", "cloudpickle", "multiprocessing", "click", "tabulate"])
+@pytest.mark.parametrize(
+    "module",
+    ["loky", "cloudpickle", "multiprocessing", "click", "tabulate", "opentelemetry"],
+)
 def test_imports_nothing_it_may_not_need(tmp_path, module):
     """`import syncflow` does not import what only some users need."""
     code = f"import sys, syncflow; sys.exit({module!r} in sys.modules)"

@@ -29,8 +29,8 @@ def pack_around(around: Around | None) -> list[bytes] | None:
     for make, complain in around.parts:
         try:
             packed.append(wire.dump_by_value(make, _WHAT))
-        except SerializationError:
-            complain()
+        except SerializationError as refused:
+            complain(refused)
     return packed or None
 
 
@@ -42,14 +42,14 @@ def unpack_around(packed: list[bytes] | None) -> Around | None:
     for blob in packed:
         try:
             parts.append((wire.load(blob, _WHAT), _complain))
-        except SerializationError:
-            _complain()
+        except SerializationError as refused:
+            _complain(refused)
     return Around(parts)
 
 
-def _complain() -> None:
-    """Log, once a process, within the `except`."""
+def _complain(error: BaseException) -> None:
+    """Log, once a process."""
     mine = object()
     if _told.setdefault("told", mine) is mine:
-        with suppress(Exception):  # the user's handlers
-            logger.exception("around of some hooks raised in process %d", os.getpid())
+        with suppress(Exception):  # a handler may raise anything
+            logger.error("around of some hooks raised in process %d", os.getpid(), exc_info=error)

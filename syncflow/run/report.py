@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -29,9 +30,7 @@ _SETTLED = {
 
 
 class Reporter(Watcher):
-    """Reports the steps of one run. The run's thread calls it; `late_finish` and, in a map,
-    `around` others may, too.
-    """
+    """Reports the steps of one run, in its thread; `late_finish` and `around` also in others."""
 
     def __init__(self, flow_name: str, run_id: str, hooks: Sequence[Hooks], clock: Clock) -> None:
         self._flow_name = flow_name
@@ -67,8 +66,8 @@ class Reporter(Watcher):
         for hooks in self._hooks:
             try:
                 getattr(hooks, hook)(event)
-            except BaseException:
-                self._complain(hooks, hook)
+            except BaseException as error:
+                self._complain(hooks, hook, error)
 
     def _event(self, step_name: str, attempt: int, fields: dict[str, Any]) -> Event:
         return Event(
@@ -77,14 +76,15 @@ class Reporter(Watcher):
             step_name=step_name or None, attempt=attempt or None, **fields,
         )  # fmt: skip
 
-    def _complain(self, hooks: Hooks, hook: str) -> None:
-        """Log that a method raises, once; within the `except`. Any thread."""
+    def _complain(self, hooks: Hooks, hook: str, error: BaseException) -> None:
+        """Log that a method raises, once. Any thread."""
         mine = object()
         if self._broken.setdefault((id(hooks), hook), mine) is mine:
-            logger.exception(
-                "%s of %s raised (flow %r, run %s)",
-                hook, type(hooks).__name__, self._flow_name, self._run_id,
-            )  # fmt: skip
+            with suppress(Exception):  # a handler may raise anything
+                logger.error(
+                    "%s of %s raised (flow %r, run %s)",
+                    hook, type(hooks).__name__, self._flow_name, self._run_id, exc_info=error,
+                )  # fmt: skip
 
     def around(self, member: Member, context: Context) -> Around:
         """Ask hooks what the body of an attempt is to run in.
@@ -104,8 +104,8 @@ class Reporter(Watcher):
             complain = partial(self._complain, hooks, "around")
             try:
                 make = hooks.around(event)
-            except BaseException:
-                complain()
+            except BaseException as error:
+                complain(error)
             else:
                 if make is not None:
                     parts.append((make, complain))

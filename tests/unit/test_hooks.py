@@ -26,6 +26,7 @@ NAMES = [
     "on_compensate_fail",
     "on_map_progress",
     "on_late_finish",
+    "around",
 ]
 
 
