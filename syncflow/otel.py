@@ -16,10 +16,11 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from time import time_ns
+from types import MappingProxyType
 from typing import Any
 
 from syncflow.errors import RemoteError, describe
@@ -39,6 +40,9 @@ __all__ = ["OpenTelemetry"]
 _OF_ATTEMPTS = ("syncflow.status", "syncflow.pool", "syncflow.worker")
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+#: By the names of steps.
+_Spans = dict[str | None, "_Span"]
 
 
 class OpenTelemetry(Hooks):
@@ -66,28 +70,18 @@ class OpenTelemetry(Hooks):
         self._runs[event.flow_name, event.run_id] = _Run(span.within(around), span)
 
     def on_flow_complete(self, event: Event) -> None:
-        """End the span of a run."""
-        self._end_run(event)
-
-    def on_flow_fail(self, event: Event) -> None:
-        """End the span of a run with an error."""
-        self._end_run(event, failed=True)
-
-    def on_flow_cancel(self, event: Event) -> None:
-        """End the span of a run; to be cancelled is no error."""
-        self._end_run(event)
-
-    def _end_run(self, event: Event, *, failed: bool = False) -> None:
         """End the span of a run, after all that was left open in it."""
         now, within = _instant(event), f"{event.run_id}:"
-        run = self._runs.pop((event.flow_name, event.run_id), None)
         for key, inner in list(self._runs.items()):
             if inner.span is None and key[1].startswith(within):
                 self._runs.pop(key).abort(now)  # Ctrl-C came while it was being undone
+        run = self._runs.pop((event.flow_name, event.run_id), None)
         if run is not None:
             run.abort(now)
             if run.span is not None:
-                run.span.end(now, event.error, _facts(event.result), failed=failed)
+                _end(run.span, event)
+
+    on_flow_fail = on_flow_cancel = on_flow_complete
 
     # --- steps -------------------------------------------------------------------------------
 
@@ -95,48 +89,40 @@ class OpenTelemetry(Hooks):
         """Have a body run within the span of its attempt, which starts just then."""
         run = self._run(event)
         if event.error is not None:
-            span = self._compensation(run, event)
-        else:
-            span = step = self._step(run, event)
-            if event.attempt is not None:
-                name = f"attempt {event.step_name}"
-                span = step.inner = self._span(name, event, lambda: step.within(run.base))
-                return _InAttempt(span, run.base)
-        return _Inside(span, run.base)
+            return _Inside(self._compensation(run, event), run.base)
+        step = self._step(run, event)
+        if event.attempt is None:  # a map
+            return _Inside(step, run.base)
+        step.inner = self._span(
+            f"attempt {event.step_name}", event, lambda: step.within(run.base),
+            {"syncflow.attempt": event.attempt},
+        )  # fmt: skip
+        return _InAttempt(step.inner, run.base)
 
     def on_step_retry(self, event: Event) -> None:
         """End the span of the attempt that has failed; an item's is an event of the map's."""
         step, now = self._step(self._run(event), event), _instant(event)
         facts: dict[str, Any] = {"syncflow.retry_delay": event.delay}
         if step.inner is None:
-            facts |= {"syncflow.attempt": event.attempt, **_kind(event.error)}
-            step.note("retry", now, facts)
+            step.note(
+                "retry", now, facts | {"syncflow.attempt": event.attempt, **_kind(event.error)}
+            )
         else:
-            step.inner.end(now, event.error, facts, failed=True)
+            step.inner.end(now, event.error, facts | {"syncflow.status": "failed"})
             step.inner = None
 
     def on_step_complete(self, event: Event) -> None:
-        """End the span of a step, and of its last attempt."""
-        self._settle(event)
-
-    def on_step_fail(self, event: Event) -> None:
-        """End the span of a step, and of its last attempt, with an error."""
-        self._settle(event, failed=True)
-
-    def on_step_cancel(self, event: Event) -> None:
-        """End the span of a step, and of its last attempt; to be cancelled is no error."""
-        self._settle(event)
-
-    def _settle(self, event: Event, *, failed: bool = False) -> None:
-        run, now, facts = self._run(event), _instant(event), _facts(event.result)
+        """End the span of a step, and that of its last attempt."""
+        run, facts = self._run(event), _facts(event.result)
         step = self._step(run, event)
-        del run.steps[step.name]
+        del run.steps[event.step_name]
         if step.inner is not None:
             own = {name: facts.get(name) for name in _OF_ATTEMPTS}
-            step.inner.end(now, event.error, own, failed=failed)
-        if failed:
-            step.open(now)  # should it never have started
-        step.end(now, event.error, facts, failed=failed)
+            step.inner.end(_instant(event), event.error, own)
+            step.inner = None
+        _end(step, event)
+
+    on_step_fail = on_step_cancel = on_step_complete
 
     # --- compensations -----------------------------------------------------------------------
 
@@ -154,22 +140,15 @@ class OpenTelemetry(Hooks):
 
     def on_compensate_complete(self, event: Event) -> None:
         """End the span of a compensation."""
-        self._undone(event)
-
-    def on_compensate_fail(self, event: Event) -> None:
-        """End the span of a compensation with an error."""
-        self._undone(event, failed=True)
-
-    def _undone(self, event: Event, *, failed: bool = False) -> None:
-        run, now = self._run(event), _instant(event)
+        run = self._run(event)
         span = self._compensation(run, event)
-        del run.undone[span.name]
-        if failed:
-            span.open(now)
-        span.end(now, event.error, _facts(event.result), failed=failed)
+        del run.undone[event.step_name]
+        _end(span, event)
         span.restore()
         if run.span is None and not run.undone:
-            self._runs.pop((event.flow_name, event.run_id), None)
+            del self._runs[event.flow_name, event.run_id]
+
+    on_compensate_fail = on_compensate_complete
 
     # --- inside ------------------------------------------------------------------------------
 
@@ -185,34 +164,36 @@ class OpenTelemetry(Hooks):
         return self._runs.get(key) or self._runs.setdefault(key, _Run(context.get_current()))
 
     def _step(self, run: _Run, event: Event) -> _Span:
+        """Return the span of a step, made on first use."""
         return self._known(run.steps, "step", run, event)
 
     def _compensation(self, run: _Run, event: Event) -> _Span:
+        """Return the span of a compensation, made on first use."""
         return self._known(run.undone, "compensation", run, event)
 
-    def _known(self, spans: dict[str, _Span], kind: str, run: _Run, event: Event) -> _Span:
-        """Return what there is of a step, made on first use."""
-        name = event.step_name or ""
+    def _known(self, spans: _Spans, kind: str, run: _Run, event: Event) -> _Span:
+        name, base = event.step_name, run.base
         if name not in spans:
-            spans[name] = self._span(f"{kind} {name}", event, lambda: run.base, name)
+            spans[name] = self._span(f"{kind} {name}", event, lambda: base)
         return spans[name]
 
     def _span(
-        self, title: str, event: Event, parent: Callable[[], context.Context], name: str = ""
+        self,
+        title: str,
+        event: Event,
+        parent: Callable[[], context.Context],
+        more: Mapping[str, Any] = MappingProxyType({}),
     ) -> _Span:
-        facts = _present(
-            {
-                "syncflow.flow.name": event.flow_name,
-                "syncflow.run.id": event.run_id,
-                "syncflow.step.name": event.step_name,
-                "syncflow.group.name": event.group,
-                "syncflow.attempt": event.attempt if title.startswith("attempt ") else None,
-            }
-        )
         tracer = self._tracer
+        facts = {
+            "syncflow.flow.name": event.flow_name,
+            "syncflow.run.id": event.run_id,
+            "syncflow.step.name": event.step_name,
+            "syncflow.group.name": event.group,
+            **more,
+        }
         return _Span(
-            name,
-            lambda at: tracer.start_span(title, parent(), attributes=facts, start_time=at),
+            lambda at: tracer.start_span(title, parent(), attributes=_present(facts), start_time=at)
         )
 
 
@@ -226,14 +207,16 @@ class _Run:
         self.base = base
         #: None: it has ended before, and is undone as part of another.
         self.span = span
-        self.steps: dict[str, _Span] = {}
-        self.undone: dict[str, _Span] = {}
+        #: Of those that are under way.
+        self.steps: _Spans = {}
+        self.undone: _Spans = {}
 
     def abort(self, now: int) -> None:
         """End what was interrupted before it could tell that it ends."""
         for span in (*self.steps.values(), *self.undone.values()):
             if span.inner is not None:
                 span.inner.end(now)
+                span.inner = None
             span.end(now)
             span.restore()
 
@@ -241,11 +224,9 @@ class _Run:
 class _Span:
     """A span that starts when somebody first needs it, on any thread, and ends once."""
 
-    __slots__ = ("_lock", "_over", "_span", "_start", "before", "inner", "left", "name")
+    __slots__ = ("_lock", "_over", "_span", "_start", "before", "inner", "left")
 
-    def __init__(self, name: str, start: Callable[[int | None], trace.Span]) -> None:
-        #: Of the step.
-        self.name = name
+    def __init__(self, start: Callable[[int | None], trace.Span]) -> None:
         #: Of a step: the attempt at hand.
         self.inner: _Span | None = None
         #: Of a compensation that is current in the run's thread: what was so before.
@@ -277,21 +258,16 @@ class _Span:
             span.add_event(name, _present(facts), at)
 
     def end(
-        self,
-        at: int,
-        error: BaseException | None = None,
-        facts: dict[str, Any] | None = None,
-        *,
-        failed: bool = False,
+        self, at: int, error: BaseException | None = None, facts: dict[str, Any] | None = None
     ) -> None:
         """End it, if it has started; else it never will. An attempt ends with its body."""
         with self._lock:
             self._over = True
-        span, at = self._span, self.left or at
+        span, at, facts = self._span, self.left or at, facts or {}
         if span is None:
             return
-        span.set_attributes(_present(facts or {}))
-        if failed:
+        span.set_attributes(_present(facts))
+        if facts.get("syncflow.status") == "failed":  # to be cancelled is no error
             span.set_attributes(_kind(error))
             span.set_status(trace.Status(trace.StatusCode.ERROR, describe(error)))
         if error is not None:
@@ -350,6 +326,14 @@ def _current(inside: context.Context) -> Iterator[None]:
 def _elsewhere(carrier: dict[str, str]) -> AbstractContextManager[None]:
     """Do in another process what `_Inside` does."""
     return _current(propagate.extract(carrier))
+
+
+def _end(span: _Span, event: Event) -> None:
+    """End the span of what an event tells the result of."""
+    now, facts = _instant(event), _facts(event.result)
+    if facts["syncflow.status"] == "failed":
+        span.open(now)  # should it never have started
+    span.end(now, event.error, facts)
 
 
 def _instant(event: Event) -> int:

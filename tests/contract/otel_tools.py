@@ -27,13 +27,14 @@ class Tracing(SpanProcessor):
         self.tracer = self.provider.get_tracer("test")
         #: Guards all below.
         self._lock = threading.Lock()
-        self._open = 0
+        self._started = self._open = 0
         self._ended: list[ReadableSpan] = []
         #: The spans that have started, as long as somebody keeps them.
         self.kept: weakref.WeakSet[Span] = weakref.WeakSet()
 
     def on_start(self, span: Span, parent_context: Around | None = None) -> None:
         with self._lock:
+            self._started += 1
             self._open += 1
             self.kept.add(span)
 
@@ -41,6 +42,11 @@ class Tracing(SpanProcessor):
         with self._lock:
             self._open -= 1
             self._ended.append(span)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there were any spans, and all have ended."""
+        return self._started > 0 and self._open == 0
 
     @property
     def spans(self) -> list[ReadableSpan]:

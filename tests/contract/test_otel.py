@@ -6,9 +6,11 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from contract_tools import (
     BodyError,
@@ -37,7 +39,7 @@ from otel_tools import (
 )
 from shell import python
 
-from syncflow import CancelToken, Context, Flow, ProcessPool, Step
+from syncflow import CancelToken, Context, Event, Flow, ProcessPool, Step
 from syncflow.otel import OpenTelemetry
 
 NOWHERE = (trace.INVALID_TRACE_ID, trace.INVALID_SPAN_ID)
@@ -48,7 +50,7 @@ def tracing() -> Iterator[Tracing]:
     """Return a tracer; in the end all its spans have ended, and none is current."""
     made = Tracing()
     yield made
-    assert made.spans
+    assert made.ended
     assert NOWHERE == ids(trace.get_current_span().get_span_context())
 
 
@@ -58,9 +60,13 @@ def crash(ctx: Context, *item: object) -> None:
 
 
 def events(span: Any) -> list[tuple[str, Any]]:
-    """Return the events of a span: their names, and the kind of the exception or the attempt."""
+    """Return the events of a span: its exceptions by class, its retries by number."""
     what = {"exception": "exception.type", "retry": "syncflow.attempt"}
-    return [(event.name, event.attributes[what[event.name]]) for event in span.events]
+    # Until 1.23, the SDK left the module of an exception out.
+    return [
+        (event.name, str(event.attributes[what[event.name]]).rpartition(".")[2])
+        for event in span.events
+    ]
 
 
 def status(span: Any) -> tuple[StatusCode, Any]:
@@ -192,7 +198,7 @@ def test_makes_a_span_of_each_attempt(tracing: Tracing, pool: Pool) -> None:
     assert ["flow f", "  step a", "    attempt a", "    attempt a"] == tracing.tree()
     *_, first, second = tracing.spans
     assert ids(second.context) == value
-    assert (StatusCode.ERROR, None) == status(first)
+    assert (StatusCode.ERROR, "failed") == status(first)
     assert 1 == first.attributes["syncflow.attempt"]
     assert 0.001 == first.attributes["syncflow.retry_delay"]
     assert "LookupError" == first.attributes["error.type"]
@@ -206,7 +212,7 @@ def test_tells_a_map_of_retries(tracing: Tracing) -> None:
     flow = Flow("f", hooks=[tracing.hooks])
     flow.map("m", where_then_fail_once, over=[1], retries=1).run().raise_for_status()
     span = tracing.named("step m")
-    assert [("retry", 2)] == events(span)
+    assert [("retry", "2")] == events(span)
     assert (1, 0, 0) == tuple(
         span.attributes[f"syncflow.items.{kind}"] for kind in ("completed", "failed", "cancelled")
     )
@@ -220,7 +226,7 @@ def test_records_a_failure(tracing: Tracing, pool: Pool) -> None:
         assert (StatusCode.ERROR, "failed") == status(span)
         assert "BodyError: a" == span.status.description
         assert "contract_tools.BodyError" == span.attributes["error.type"]
-        assert [("exception", "contract_tools.BodyError")] == events(span)
+        assert [("exception", "BodyError")] == events(span)
 
 
 def test_names_an_error_that_cannot_be_rebuilt(tracing: Tracing) -> None:
@@ -246,8 +252,7 @@ def test_ends_a_span_whose_error_cannot_be_shown(tracing: Tracing) -> None:
 
     Flow("f", hooks=[tracing.hooks]).step("a", body).run()
     assert (StatusCode.ERROR, "failed") == status(tracing.named("flow f"))
-    ((name, kind),) = events(tracing.named("step a"))
-    assert ("exception", "Mute") == (name, kind.rpartition(".")[2])
+    assert [("exception", "Mute")] == events(tracing.named("step a"))
 
 
 def test_shows_a_step_that_could_not_start(tracing: Tracing) -> None:
@@ -385,7 +390,7 @@ def test_records_a_compensation_that_fails(tracing: Tracing) -> None:
     span = tracing.named("compensation a")
     assert (StatusCode.ERROR, "failed") == status(span)
     assert 3 == span.attributes["syncflow.attempts"]
-    assert [("exception", "contract_tools.BodyError")] == events(span)
+    assert [("exception", "BodyError")] == events(span)
 
 
 def test_makes_one_span_of_the_compensation_of_a_map(tracing: Tracing) -> None:
@@ -456,6 +461,24 @@ def test_undoes_flows_at_any_depth(tracing: Tracing) -> None:
     ] == tracing.tree()[-3:]  # fmt: skip
 
 
+def test_ends_what_a_second_ctrl_c_leaves_open(tracing: Tracing) -> None:
+    """Compensations of a flow that was being undone end with the outermost flow."""
+    result = Flow("outer").step("sub", fail).run(run_id="r")
+    assert result.error is not None
+    outer = Event("outer", "r", datetime.now(UTC))
+    undo = attrs.evolve(outer, step_name="sub", error=result.error)
+    hooks = tracing.hooks
+    hooks.on_flow_start(outer)
+    hooks.on_compensate(undo)
+    hooks.on_compensate(attrs.evolve(undo, flow_name="inner", run_id="r:sub", step_name="inmost"))
+    hooks.around(
+        attrs.evolve(undo, flow_name="inmost", run_id="r:sub:inmost", step_name="a", attempt=1)
+    )
+    hooks.on_flow_fail(attrs.evolve(outer, at=datetime.now(UTC), error=result.error, result=result))
+    tree = ["flow outer", "  compensation sub", "    compensation inmost"]
+    assert tree == tracing.tree()
+
+
 # --- many runs -------------------------------------------------------------------------------
 
 
@@ -474,15 +497,16 @@ def test_keeps_nothing_of_a_run(tracing: Tracing) -> None:
     flow = Flow("f", hooks=[tracing.hooks]).step("sub", undone)
     flow.parallel("g", [Step("t", where_then_fail_once, retries=1), Step("u", do_nothing)])
     flow.map("m", where_then_fail_once, over=range(3), retries=1).step("c", fail)
-    for _ in range(100):
-        flow.run()
-        tracing.forget()
-    flow.run()
-    assert tracing.spans
-    tracing.forget()
     gc.collect()
-    assert [] == list(tracing.kept)
-    Flow("f", hooks=[tracing.hooks]).step("a", do_nothing).run()
+    gc.disable()  # nothing hangs in a cycle, either
+    try:
+        for _ in range(100):
+            flow.run()
+            assert "flow f" == tracing.spans[0].name
+            tracing.forget()
+        assert [] == list(tracing.kept)
+    finally:
+        gc.enable()
 
 
 def test_tells_no_input_value_or_state(tracing: Tracing, pool: Pool) -> None:
