@@ -234,7 +234,8 @@ class _Span:
         #: Of an attempt in this process: when its body ended. Written by its thread.
         self.left: int | None = None
         self._start = start
-        #: Guards both that follow. While it is held, at most the span around it starts as well.
+        #: Guards both that follow. While it is held, the tracer is called, so that nobody starts a
+        #: second span meanwhile, and of our locks at most that of the span around it is taken.
         self._lock = threading.Lock()
         self._span: trace.Span | None = None
         self._over = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import attrs
 import pytest
 from contract_tools import (
+    PATIENCE,
     BodyError,
     Gate,
     Pool,
@@ -118,13 +120,11 @@ def test_is_part_of_what_the_caller_traces(tracing: Tracing) -> None:
 
 def test_starts_and_ends_with_the_body(tracing: Tracing, sharing_pool: Pool) -> None:
     """Waiting for a worker or for the run's thread is no part of an attempt."""
-    between: list[int] = []
 
     def body(ctx: Context) -> None:
-        with tracing.tracer.start_as_current_span("first"):
-            between.append(0)
-        with tracing.tracer.start_as_current_span("last"):
-            between.append(1)
+        for name in ("first", "last"):
+            with tracing.tracer.start_as_current_span(name):
+                pass
 
     Flow("f", hooks=[tracing.hooks]).step("a", body, pool=sharing_pool).run()
     attempt, first = tracing.named("attempt a"), tracing.named("first")
@@ -482,11 +482,18 @@ def test_ends_what_a_second_ctrl_c_leaves_open(tracing: Tracing) -> None:
 # --- many runs -------------------------------------------------------------------------------
 
 
-def test_keeps_runs_of_one_id_apart(tracing: Tracing, gate: Gate) -> None:
+def test_keeps_runs_of_one_id_apart(tracing: Tracing) -> None:
     """Runs at the same time, of the same flow and with the same id, have a tree each."""
-    flow = Flow("f", hooks=[tracing.hooks]).step("a", lambda ctx: gate.wait())
-    both = Flow("both", hooks=[When("on_step_start", gate.open, "y")])
-    both.parallel("g", [Step(name, lambda ctx: flow.run(run_id="r")) for name in "xy"])
+    barrier = threading.Barrier(2)
+
+    def meet(ctx: Context) -> None:
+        barrier.wait(PATIENCE)
+
+    def run(ctx: Context) -> None:
+        flow.run(run_id="r").raise_for_status()
+
+    flow = Flow("f", hooks=[tracing.hooks]).step("a", meet)
+    both = Flow("both").parallel("g", [Step("x", run), Step("y", run)], fail_fast=True)
     both.run().raise_for_status()
     assert 2 * ["flow f", "  step a", "    attempt a"] == tracing.tree()
 
