@@ -11,12 +11,15 @@ import socket
 import sys
 import tempfile
 import threading
+from contextlib import nullcontext
 from types import CodeType, FrameType
 from typing import Any
 
 from syncflow import Context, StepInterrupt
 from syncflow.pools import packing, wire, worker
+from syncflow.pools.carried import pack_around
 from syncflow.pools.page import Page
+from syncflow.run.around import Around
 from syncflow.run.attempt import call_body
 
 #: What both bodies read, and what they make of it.
@@ -69,7 +72,15 @@ def is_inside(frame: FrameType | None) -> bool:
     return frame is not None
 
 
-FOLLOWED = ("pools/worker.py", "pools/wire.py", "run/attempt.py", "context.py", __file__)
+FOLLOWED = (
+    "pools/worker.py",
+    "pools/wire.py",
+    "pools/carried.py",
+    "run/attempt.py",
+    "run/around.py",
+    "context.py",
+    __file__,
+)
 
 _really_inside_body = worker.inside_body
 
@@ -84,6 +95,7 @@ def inside_body(frame: FrameType | None) -> bool:
 def be_the_parent(end: socket.socket, function: wire.Blob, replies: list[Any]) -> None:
     """Give the worker two bodies to run, and answer what they read."""
     channel = wire.Channel(end.fileno())
+    around = pack_around(Around([(nullcontext, print)]))
     for number in (1, 2):
         request = (
             number,
@@ -98,6 +110,7 @@ def be_the_parent(end: socket.socket, function: wire.Blob, replies: list[Any]) -
             None,
             False,
             None,
+            around,
         )
         channel.send(pickle.dumps(request))
         while (reply := pickle.loads(channel.receive()))[0] == "read":
@@ -151,6 +164,7 @@ def main() -> None:
         (interrupted if shot.raised else spared).add(shot.hit)
     assert body.__code__ in interrupted
     assert {
+        Around.enter.__code__,
         call_body.__code__,
         worker._Worker.serve.__code__,
         wire.Channel._read.__code__,
