@@ -7,6 +7,7 @@ import click
 
 from syncflow.cli.bench import bench_command
 from syncflow.cli.run import run_command
+from syncflow.cli.show import show_command
 from syncflow.cli.usage import OneLineErrors
 
 __all__ = ["main"]
@@ -33,4 +34,5 @@ def main() -> None:
 
 
 main.add_command(run_command)
+main.add_command(show_command)
 main.add_command(bench_command)

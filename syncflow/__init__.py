@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from syncflow.context import CancelToken, Context, current_context
+    from syncflow.doubts import check
     from syncflow.errors import (
         BodyExitError,
         DefinitionError,
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
         WorkerCrashedError,
     )
     from syncflow.flow import Flow, Step, step
+    from syncflow.flowchart import mermaid
     from syncflow.hooks import Event, Hooks, MapProgress
+    from syncflow.plan import tree
     from syncflow.pools.process import ProcessPool
     from syncflow.pools.thread import ThreadPool
     from syncflow.result import (
@@ -83,8 +86,11 @@ __all__ = [
     "SyncflowError",
     "ThreadPool",
     "WorkerCrashedError",
+    "check",
     "current_context",
+    "mermaid",
     "step",
+    "tree",
 ]
 
 #: Where each name is defined. It is imported when it is asked for: who only wants a pool, and a
@@ -93,6 +99,7 @@ _HOMES = {
     "CancelToken": "syncflow.context",
     "Context": "syncflow.context",
     "current_context": "syncflow.context",
+    "check": "syncflow.doubts",
     "BodyExitError": "syncflow.errors",
     "DefinitionError": "syncflow.errors",
     "DuplicateStepError": "syncflow.errors",
@@ -114,9 +121,11 @@ _HOMES = {
     "Flow": "syncflow.flow",
     "Step": "syncflow.flow",
     "step": "syncflow.flow",
+    "mermaid": "syncflow.flowchart",
     "Event": "syncflow.hooks",
     "Hooks": "syncflow.hooks",
     "MapProgress": "syncflow.hooks",
+    "tree": "syncflow.plan",
     "CompensationResult": "syncflow.result",
     "CompensationStatus": "syncflow.result",
     "FlowResult": "syncflow.result",

@@ -261,6 +261,14 @@ def checked_pool(value: object, where: str) -> str | Executor | None:
     return policy.name(value, "pool", where)
 
 
+def checked_validate(validate: Any, where: str) -> Any:
+    """Check what ``validate`` may be: a function, or an object with ``validate_python``."""
+    if validate is not None:
+        method = getattr(validate, "validate_python", validate)
+        policy.function(method, "validate", where)
+    return validate
+
+
 def _body(value: object, option: str, where: str) -> Callable[..., Any]:
     if isinstance(value, Step):
         raise DefinitionTypeError(

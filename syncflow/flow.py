@@ -16,6 +16,7 @@ from syncflow.definition import (
     StepOptions,
     checked_pool,
     checked_pools,
+    checked_validate,
     members_of,
     nesting,
     pool_of,
@@ -79,7 +80,7 @@ class Flow(Nestable):
             raise policy.unknown_option(option, known, where)
         self._name = name
         self._hooks = checked_hooks(hooks, where)
-        self._validate = _checked_validate(validate, where)
+        self._validate = checked_validate(validate, where)
         self._max_concurrency = policy.optional_count(
             max_concurrency, "max_concurrency", where, least=1
         )
@@ -123,6 +124,12 @@ class Flow(Nestable):
 
     def __repr__(self) -> str:
         return f"Flow({self._name!r}, nodes={[node.name for node in self._nodes]})"
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """Show a notebook what would run: a flowchart or, where it draws none, a tree."""
+        from syncflow.plan import mimebundle  # most flows are run and never looked at
+
+        return mimebundle(self, include, exclude)
 
     @overload
     def step(self, name: Step) -> Flow: ...
@@ -387,10 +394,3 @@ class Flow(Nestable):
             return pool
         policy.choice(pool, "pool", where, known=(*BUILT_IN_POOLS, *self._pools))
         return self._pools.get(pool, pool)
-
-
-def _checked_validate(validate: Any, where: str) -> Any:
-    if validate is not None:
-        method = getattr(validate, "validate_python", validate)
-        policy.function(method, "validate", where)
-    return validate

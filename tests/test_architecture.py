@@ -15,10 +15,14 @@ FLOORS = {
     "syncflow.policy": 0,
     "syncflow.context": 1,
     "syncflow.definition": 1,
+    "syncflow.doubts": 1,
     "syncflow.flow": 1,
+    "syncflow.flowchart": 1,
     "syncflow.hooks": 1,
     "syncflow.mapping": 1,
     "syncflow.otel": 1,
+    "syncflow.outline": 1,
+    "syncflow.plan": 1,
     "syncflow.render": 1,
     "syncflow.result": 1,
     "syncflow.subflow": 1,
@@ -39,6 +43,7 @@ ENTRANCES = {"syncflow", "syncflow.__main__"}
 
 #: Imports inside a function that lead upwards, each for the reason given.
 UPWARDS = {
+    ("syncflow.doubts", "syncflow.pools.wire"),  # `check` asks the pickler of the pools
     ("syncflow.flow", "syncflow.run.start"),  # `Flow.run` starts the engine
     ("syncflow.subflow", "syncflow.run.nested"),  # ... and so does a flow that is a step
 }
