@@ -13,7 +13,10 @@ from syncflow.cli.usage import tell
 def write_data(text: str) -> bool:
     """Write the command's data to stdout; tell it in one line when that cannot be done."""
     try:
-        click.echo(text)
+        try:
+            click.echo(text)
+        except UnicodeEncodeError as error:  # nothing is written yet
+            click.echo(text.encode(error.encoding, "replace"))
     except OSError as error:
         tell(f"cannot write the result: {error.strerror}", "red")
         # What is left in the buffer would be tried again, and fail again, at interpreter exit.

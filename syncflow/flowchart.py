@@ -20,16 +20,12 @@ __all__ = ["mermaid"]
 _MOST_NODES: Final = 200
 
 #: Characters after which the rest is counted.
-_MOST_TEXT: Final = 40_000
+_MOST_TEXT: Final = 35_000
 
 #: Subgraphs within each other. What is deeper is a node: so few more are begun once it is too much.
 _DEEPEST: Final = 8
 
 _INDENT: Final = "    "
-
-#: Rectangles and what is drawn like them: of other shapes, Mermaid 11 at times fails to find where
-#: an arrow ends.
-_SQUARE, _ROUND = '["{}"]', '("{}")'
 
 
 def mermaid(flow: Flow) -> str:
@@ -56,7 +52,7 @@ class _Flowchart:
         self._nodes = self._size = 0
         #: The ids of what is undone, in order of declaration.
         self._undone: list[str] = []
-        start = self._node(top, _ROUND, _INDENT)
+        start = self._node(top, _INDENT)
         self._chain([start, *self._several(top.inner, 1)], "-->", _INDENT)
         self._chain(self._undone[::-1], "-. undo .->", _INDENT)
 
@@ -73,22 +69,23 @@ class _Flowchart:
         """Draw one node with what is in it; return its id."""
         indent = _INDENT * depth
         if not entry.inner or depth > _DEEPEST:
-            own = self._node(entry, _ROUND if entry.kind == "more" else _SQUARE, indent)
+            own = self._node(entry, indent)
             if entry.reversible:
                 self._undone.append(own)
             return own
-        own = self._node(entry, _SQUARE, f"{indent}subgraph ")
+        own = self._node(entry, f"{indent}subgraph ")
         ids = self._several(entry.inner, depth + 1)
         if entry.kind == "flow":
             self._chain(ids, "-->", indent + _INDENT)
         self._add(f"{indent}end")
         return own
 
-    def _node(self, entry: Entry, shape: str, start: str) -> str:
+    def _node(self, entry: Entry, start: str) -> str:
         own = f"n{self._nodes}"
         self._nodes += 1
         label = "<br/>".join(map(_escaped, filter(None, (entry.name, entry.about))))
-        self._add(start + own + shape.format(label))
+        # Rectangles only: of other shapes, Mermaid 11 at times fails to find where an arrow ends.
+        self._add(f'{start}{own}["{label}"]')
         return own
 
     def _chain(self, ids: Sequence[str], arrow: str, indent: str) -> None:
@@ -100,23 +97,35 @@ class _Flowchart:
         self._size += len(line)
 
 
-#: What Mermaid, or the Markdown that it reads labels as, may take for more than itself: all but
-#: letters, digits, commas, single spaces, hyphens, slashes and underscores within words, and dots
-#: within numbers.
+#: All but letters, digits, commas, single spaces, hyphens, slashes and underscores within words,
+#: and dots within numbers. (A space after `direction` would make the line a statement.)
 _SPECIAL: Final = re.compile(
     r"""[^\w ,./-]
-    | (?<!\S)[ ] | [ ](?!\S)
+    | (?<!\S)[ ] | [ ](?!\S) | (?<=direction)[ ]
     | (?<![^\W_])[_/-] | [_/-](?![^\W_])
     | (?<!\d)\. | \.(?!\d)""",
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
+
+#: Active even when given by number. Alone among zero-width spaces they mean nothing...
+_ISOLATED: Final = frozenset("_-+=.:@#$)]\\°¶")
+
+#: ... but these would still be emphasis, code and deletion: what looks like them stands for them.
+_ALIKE: Final = {"*": "\u2217", "`": "\u02cb", "~": "\u223c"}
 
 
 def _escaped(text: str) -> str:
-    """Return a text for within the quotes of a label: what is special by its number, as `#35;`.
+    """Return a text for within the quotes of a label, where it means nothing but itself.
 
-    To escape quotes alone would not do. Mermaid searches the text in them for directives, styles,
-    entities and icons, and in Markdown ``1. fetch`` is a list (and "unsupported"), ``__init__`` is
-    bold and ``www.example.com`` is a link.
+    Special characters are given by their numbers, as `#35;`. To escape quotes alone would not do:
+    Mermaid searches the text in them for directives, styles and statements. Nor would numbers
+    alone: some versions decode them first, and then look for icons, formulas and Markdown, in
+    which ``1. fetch`` is a list (and "unsupported"), and ``__init__`` is bold.
     """
-    return _SPECIAL.sub(lambda found: f"#{ord(found[0])};", text)
+    return _SPECIAL.sub(_by_number, text)
+
+
+def _by_number(found: re.Match[str]) -> str:
+    character = _ALIKE.get(found[0], found[0])
+    around = f"#{0x200B};" if character in _ISOLATED else ""
+    return f"{around}#{ord(character)};{around}"
