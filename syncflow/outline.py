@@ -31,6 +31,9 @@ _FIRST, _LAST = 2, 1
 _MOST: Final = 60
 _MOST_FIRST, _MOST_LAST = 45, 10
 
+#: Flows within each other that are listed.
+_DEEPEST: Final = 30
+
 #: Sources of maps whose length costs nothing and runs no code of the user's.
 _SIZED: Final = (list, tuple, dict, set, frozenset, range)
 
@@ -70,7 +73,7 @@ class Entry:
 
 def outline_of(flow: Flow) -> Entry:
     """Return the entry that stands for a whole flow."""
-    return Entry(one_line(flow.name), "flow", _flow_details(flow), None, _nodes_of(flow, {flow}))
+    return Entry(one_line(flow.name), "flow", _flow_details(flow), None, _nodes_of(flow, {flow: 0}))
 
 
 def target_of(step: Step, group: Parallel | None, flow: Flow) -> str | Executor:
@@ -90,11 +93,12 @@ def function_name(function: object) -> str:
     return one_line(name if isinstance(name, str) else type(function).__name__)
 
 
-def _nodes_of(flow: Flow, told: set[Flow]) -> tuple[Entry, ...]:
+def _nodes_of(flow: Flow, told: dict[Flow, int]) -> tuple[Entry, ...]:
+    """Return the entries of a flow's nodes, given at what depth each flow so far was told."""
     return _shortened([_entry_of(node, flow, told) for node in flow.nodes])
 
 
-def _entry_of(node: Any, flow: Flow, told: set[Flow]) -> Entry:
+def _entry_of(node: Any, flow: Flow, told: dict[Flow, int]) -> Entry:
     if isinstance(node, Parallel):
         members = [_step_entry(step, node, flow, told) for step in node.steps]
         return Entry(one_line(node.name), "group", _group_details(node), None, _shortened(members))
@@ -108,15 +112,17 @@ def _entry_of(node: Any, flow: Flow, told: set[Flow]) -> Entry:
     return _step_entry(node, None, flow, told)
 
 
-def _step_entry(step: Step, group: Parallel | None, flow: Flow, told: set[Flow]) -> Entry:
+def _step_entry(step: Step, group: Parallel | None, flow: Flow, told: dict[Flow, int]) -> Entry:
     details, nested = _step_details(step, group, flow), step.nested
     if nested is None:
         return Entry(one_line(step.name), "step", details, _undo_text(step, flow))
     title = "flow" if nested.name == step.name else f"flow {one_line(nested.name)}"
-    if nested in told:
+    depth = told[flow] + 1
+    if nested in told or depth > _DEEPEST:
+        title += " as above" if nested in told else " too deep to be shown"
         undo = "its steps" if step.reversible else None
-        return Entry(one_line(step.name), "step", (f"{title} as above", *details), undo)
-    told.add(nested)
+        return Entry(one_line(step.name), "step", (title, *details), undo)
+    told[nested] = depth
     details = (title, *details, *_flow_details(nested))
     return Entry(one_line(step.name), "flow", details, None, _nodes_of(nested, told))
 
