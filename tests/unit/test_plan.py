@@ -515,6 +515,7 @@ def test_finds_nothing_wrong_with_what_may_be_right() -> None:
     def wrapper(*args: object) -> None:
         """Do nothing."""
 
-    wrapper.__wrapped__ = sources  # type: ignore[attr-defined]
+    wrapper.__wrapped__ = work_on  # type: ignore[attr-defined]
     flow = shop().step("built-in", dict.fromkeys).step("any", print).step("wrapped", wrapper)
+    flow.step("constant", work, retries=2, retry_delay=1, max_retry_delay=1, backoff="linear")
     assert [] == check(flow)
