@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -515,7 +516,15 @@ def test_finds_nothing_wrong_with_what_may_be_right() -> None:
     def wrapper(*args: object) -> None:
         """Do nothing."""
 
+    stated = partial(wrapper)
     wrapper.__wrapped__ = work_on  # type: ignore[attr-defined]
-    flow = shop().step("built-in", dict.fromkeys).step("any", print).step("wrapped", wrapper)
+    stated.__signature__ = inspect.signature(work_on)  # type: ignore[attr-defined]
+    flow = (
+        shop()
+        .step("stated", stated)
+        .step("built-in", dict.fromkeys)
+        .step("any", print)
+        .step("wrapped", wrapper)
+    )
     flow.step("constant", work, retries=2, retry_delay=1, max_retry_delay=1, backoff="linear")
     assert [] == check(flow)
