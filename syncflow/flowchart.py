@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["mermaid"]
 
-# Mermaid's own defaults are 500 edges (`maxEdges`) and 50,000 characters (`maxTextSize`); what has
-# more is not drawn at all.
+# Mermaid's own limits are 500 edges (`maxEdges`; 280 in version 10.6, which JupyterLab 4.1 has) and
+# 50,000 characters (`maxTextSize`). What has more is not drawn at all.
 
 #: Nodes after which the rest is counted. No node has more than two edges that lead to it.
-_MOST_NODES: Final = 200
+_MOST_NODES: Final = 120
 
 #: Characters after which the rest is counted.
 _MOST_TEXT: Final = 35_000
