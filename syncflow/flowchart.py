@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["mermaid"]
 
-# Mermaid's own limits are 500 edges (`maxEdges`; 280 in version 10.6, which JupyterLab 4.1 has) and
+# Mermaid's own limits are 500 edges (`maxEdges`; 280 in version 10.6) and
 # 50,000 characters (`maxTextSize`). What has more is not drawn at all.
 
 #: Nodes after which the rest is counted. No node has more than two edges that lead to it.
