@@ -172,11 +172,11 @@ def _rows(result: FlowResult) -> Iterator[tuple[str, ...]]:
         group = step.group
         yield (
             # A dash, because tabulate strips spaces.
-            ("" if group is None else "- ") + _one_line(step.name),
+            ("" if group is None else "- ") + one_line(step.name),
             str(step.status),
             str(step.attempts),
             _seconds(step.duration) if step.attempts else "",
-            _one_line(step.pool),
+            one_line(step.pool),
             _outcome(step),
             "" if step.compensation is None else str(step.compensation),
         )
@@ -185,7 +185,7 @@ def _rows(result: FlowResult) -> Iterator[tuple[str, ...]]:
 def _group_row(group: GroupResult) -> tuple[str, ...]:
     duration = "" if group.status == StepStatus.SKIPPED else _seconds(group.duration)
     error = "" if group.error is None else _error(group.error)
-    return (_one_line(group.name), str(group.status), "", duration, "", error, "")
+    return (one_line(group.name), str(group.status), "", duration, "", error, "")
 
 
 def _outcome(step: StepResult) -> str:
@@ -195,15 +195,15 @@ def _outcome(step: StepResult) -> str:
         return f"{step.completed} items completed, {step.failed} failed"
     if step.value is None or step.status == StepStatus.SKIPPED:
         return ""
-    return _one_line(_text(_Brief().repr, step.value))
+    return one_line(_text(_Brief().repr, step.value))
 
 
 def _summary(result: FlowResult) -> str:
-    line = f"{_one_line(result.name)}: {result.status} in {_seconds(result.duration)}"
+    line = f"{one_line(result.name)}: {result.status} in {_seconds(result.duration)}"
     if result.status != FlowStatus.COMPLETED or result.rollback != RollbackStatus.NOT_NEEDED:
         line += f", rollback {result.rollback.replace('_', ' ')}"
     if result.abandoned:
-        line += f", still running: {_one_line(', '.join(result.abandoned), _LINE_WIDTH)}"
+        line += f", still running: {one_line(', '.join(result.abandoned), _LINE_WIDTH)}"
     if result.error is not None:
         line += f" ({_error(result.error, _LINE_WIDTH)})"
     return line
@@ -211,14 +211,14 @@ def _summary(result: FlowResult) -> str:
 
 def _error(error: BaseException, width: int = _CELL_WIDTH) -> str:
     name, message = type(error).__name__, _text(str, error)
-    return _one_line(f"{name}: {message}" if message else name, width)
+    return one_line(f"{name}: {message}" if message else name, width)
 
 
 def _seconds(duration: float) -> str:
     return f"{duration:.3f} s" if duration >= 0.001 else f"{duration:.6f} s"
 
 
-def _one_line(text: str, width: int = _CELL_WIDTH) -> str:
+def one_line(text: str, width: int = _CELL_WIDTH) -> str:
     """Escape what is not printable (controls, bidi marks, lone surrogates); cut what is long."""
     characters = (
         character if character.isprintable() else character.encode("unicode_escape").decode()
