@@ -60,12 +60,15 @@ def shown(flow_name: str, nodes: Sequence[Node]) -> Iterator[tuple[Hooks, ...]]:
     board = Board(flow_name, nodes, monotonic)
     over = threading.Event()
 
-    def repaint() -> None:
-        while not over.wait(painter.every):
-            if not _drawn(painter.draw, board):
-                return
+    def paint() -> None:
+        try:
+            while not over.wait(painter.every):
+                painter.draw(board)
+            painter.finish(board)
+        except Exception:  # the terminal may have gone: the run needs none
+            logger.warning("cannot show the progress of flow %r", flow_name, exc_info=True)
 
-    thread = threading.Thread(target=repaint, name="syncflow-progress", daemon=True)
+    thread = threading.Thread(target=paint, name="syncflow-progress", daemon=True)
     try:
         thread.start()
         try:
@@ -73,23 +76,12 @@ def shown(flow_name: str, nodes: Sequence[Node]) -> Iterator[tuple[Hooks, ...]]:
         finally:
             over.set()
             thread.join()  # the event wakes it; what it writes takes as long as any print
-            _drawn(painter.finish, board)
     finally:
         painter.close()
 
 
-def _drawn(draw: Callable[[Board], None], board: Board) -> bool:
-    """Tell whether that could be done."""
-    try:
-        draw(board)
-    except Exception:  # a terminal that has gone must not fail the run
-        logger.warning("cannot show the progress of flow %r", board.flow_name, exc_info=True)
-        return False
-    return True
-
-
 class _Painter(Protocol):
-    """One way to show a board. One thread at a time calls it."""
+    """One way to show a board. The display's thread draws, the run's closes it in the end."""
 
     #: Seconds between two drawings.
     every: float
@@ -286,6 +278,6 @@ def _erasing(write: Callable[[str], int]) -> Callable[[str], int]:
     """
 
     def erase_and_write(text: str, /) -> int:
-        return write(_ERASE_BELOW + text) - len(_ERASE_BELOW)
+        return write(_ERASE_BELOW + text) - len(_ERASE_BELOW) if text else 0
 
     return erase_and_write
