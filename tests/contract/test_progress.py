@@ -184,12 +184,15 @@ def test_draws_at_most_ten_times_a_second(terminal: Terminal) -> None:
     assert terminal.text.count("\x1b7") <= 10 * result.duration + 1
 
 
-@pytest.mark.parametrize(("told", "coloured"), [("", True), ("1", False)])
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)], ids=["colour", "none"]
+)
 def test_draws_in_colour_unless_told_otherwise(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, told: str, coloured: bool
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], coloured: bool
 ) -> None:
     """`NO_COLOR` is honoured; without it, there are colours."""
-    monkeypatch.setenv("NO_COLOR", told)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     watch(terminal, Flow("f").step("a", do_nothing))
     terminal.end()
     assert ("completed" in terminal.text, coloured) == (True, "\x1b[32m" in terminal.text)
