@@ -130,8 +130,8 @@ class _Plain:
     every = 2.0
 
     def __init__(self) -> None:
-        #: The groups and maps whose end has been told.
-        self._told: set[str] = set()
+        #: What has been told of groups and maps that have settled.
+        self._told: set[Line] = set()
 
     def draw(self, board: Board) -> None:
         self._write(f"{board.flow_name}: {line}" for line in self._news(board, running=True))
@@ -148,8 +148,8 @@ class _Plain:
             if line.status == "running":
                 if running:
                     yield line
-            elif not line.is_step and line.name not in self._told:
-                self._told.add(line.name)
+            elif not line.is_step and line not in self._told:
+                self._told.add(line)
                 yield line
 
     def _write(self, lines: Any) -> None:

@@ -27,6 +27,9 @@ Status = Literal["running", "completed", "failed", "cancelled"]
 #: Characters of a name that a line shows.
 _NAME_WIDTH = 40
 
+#: Seconds from which on a rate means something.
+_LEAST_FOR_RATE = 0.1
+
 
 @attrs.frozen
 class Line:
@@ -99,7 +102,7 @@ class _Row:
         ):
             if number:
                 counts.append(f"{number} {what}")
-        rate = _rate(self.settled / elapsed) if self.settled and elapsed > 0 else ""
+        rate = _rate(self.settled / elapsed) if self.settled and elapsed >= _LEAST_FOR_RATE else ""
         return Line(
             self.name, ", ".join(counts), _duration(elapsed), rate, self.status,
             self.settled, self.total,

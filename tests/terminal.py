@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 import threading
+import unicodedata
 from pathlib import Path
 
 COLUMNS, ROWS = 100, 25
@@ -97,6 +98,11 @@ def environment_of_a_terminal() -> dict[str, str]:
     return kept | {"TERM": "xterm-256color"}
 
 
+def cells(line: str) -> int:
+    """Return how many columns a line takes."""
+    return sum(1 + (unicodedata.east_asian_width(character) in "WF") for character in line)
+
+
 def seen(text: str) -> list[str]:
     """Return the lines that a terminal shows of a text, those scrolled away first.
 
@@ -114,7 +120,7 @@ def seen(text: str) -> list[str]:
             line = lines[row].ljust(column)
             lines[row] = line[:column] + words + line[column + len(words) :]
             column += len(words)
-            assert column <= COLUMNS, lines[row]
+            assert cells(lines[row]) <= COLUMNS, lines[row]
         elif control == "\r":
             column = 0
         elif control == "\n" or short == "D":

@@ -98,6 +98,15 @@ def test_stops_the_clock_of_a_group_that_has_settled() -> None:
     assert ["g: 2 of 2 done, 4.0 s, 0.5/s"] == run.lines()
 
 
+def test_tells_no_rate_that_means_nothing() -> None:
+    """In the first tenth of a second there is no rate."""
+    run = Run(Flow("f").parallel("g", members(2)))
+    run.tell("step_start", "0")
+    run.now += 0.09
+    run.tell("step_complete", "0")
+    assert ["g: 1 of 2 done, 0.1 s"] == run.lines()
+
+
 @pytest.mark.parametrize(
     ("hook", "status"),
     [("complete", "completed"), ("fail", "failed"), ("cancel", "cancelled")],
