@@ -34,7 +34,8 @@ logger = logging.getLogger("syncflow")
 #: Lines of a display whose height nothing limits.
 _MOST_LINES = 20
 
-_BAR_WIDTH = 16
+#: Columns of a bar, at most, and between two cells.
+_BAR_WIDTH, _GAP = 16, 2
 
 _COLOURS = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "yellow"}
 
@@ -236,33 +237,52 @@ class _Terminal:
 
     def _rendered(self, board: Board) -> list[str]:
         """Return the lines, each shorter than the terminal is wide: none wraps."""
-        from rich.progress_bar import ProgressBar
+        from rich.segment import Segments
         from rich.table import Table
         from rich.text import Text
 
         console = self._console
-        table = Table.grid(padding=(0, 2, 0, 0))
-        for _ in range(5):
+        width, height = console.width - 1, console.height
+        lines = [*board.lines(max(1, height - 4)), board.summary()]
+        names = [Text(line.name) for line in lines]
+        for name in names:
+            name.truncate(width // 3, overflow="ellipsis")
+        texts = [Text(line.text, _COLOURS[line.status]) for line in lines]
+        times, rates = [Text(line.elapsed) for line in lines], [Text(line.rate) for line in lines]
+        columns: list[list[Any]] = [names, texts, times, *([rates] if any(rates) else [])]
+        # Bars get what the rest leaves: the counts say the same.
+        rest = sum(max(cell.cell_len for cell in column) + _GAP for column in columns)
+        bar_width = min(_BAR_WIDTH, width - rest)
+        if bar_width > 0:
+            columns.insert(1, [_bar(line, bar_width) for line in lines])
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        for _ in columns:
             table.add_column(no_wrap=True)
-        for line in (*board.lines(max(1, console.height - 4)), board.summary()):
-            colour = _COLOURS[line.status]
-            bar: RenderableType = ""
-            if line.total:
-                bar = ProgressBar(
-                    line.total, line.settled, _BAR_WIDTH,
-                    complete_style=colour, finished_style=colour,
-                )  # fmt: skip
-            table.add_row(
-                Text(line.name), bar, Text(line.text, colour), Text(line.elapsed), Text(line.rate)
-            )
+        for row in zip(*columns, strict=True):
+            table.add_row(*row)
+        cut = console.render_lines(
+            table, console.options.update_width(width), pad=False, new_lines=True
+        )
         with console.capture() as capture:
-            console.print(table, width=console.width - 1)
+            console.print(Segments([segment for line in cut for segment in line]), end="")
         return capture.get().rstrip("\n").split("\n")
 
     def _paint(self, *parts: str) -> None:
         # In one piece: whoever else writes does so before or after it.
         self._write("".join(parts))
         self._flush()
+
+
+def _bar(line: Line, width: int) -> RenderableType:
+    """Return the bar of a line, if it counts anything."""
+    from rich.progress_bar import ProgressBar
+
+    if not line.total:
+        return ""
+    colour = _COLOURS[line.status]
+    return ProgressBar(
+        line.total, line.settled, width, complete_style=colour, finished_style=colour
+    )
 
 
 def _is_bare(stream: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from contract_tools import BodyError, Gate, Recorder, When, do_nothing, fail
 from shell import python
-from terminal import COLUMNS, IN_THE_WAY, ROWS, Terminal
+from terminal import COLUMNS, IN_THE_WAY, ROWS, Terminal, cells
 
 from syncflow import CancelToken, Context, Flow, FlowResult, Hooks, Step
 from syncflow import display as display_module
@@ -153,11 +153,26 @@ def test_shows_names_as_they_are(terminal: Terminal) -> None:
     assert terminal.end()[1].startswith("[bold]a[/bold] :smile: \\x1b[31m  ")
 
 
-def test_never_wraps_a_line(terminal: Terminal) -> None:
-    """A line that is too long for the terminal is cut: the terminal of the tests refuses others."""
+@pytest.mark.parametrize("columns", [100, 60, 30])
+def test_never_wraps_a_line(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, columns: int
+) -> None:
+    """Lines that are too long for the terminal are cut."""
+    monkeypatch.setenv("COLUMNS", str(columns))
     flow = Flow("流" * 100).parallel("群" * 100, [Step("a", fail), Step("b", do_nothing)])
     watch(terminal, flow)
-    assert "群" * 10 in "\n".join(terminal.end())
+    _, group, total = terminal.end()
+    assert ("群", "流") == (group[0], total[0])
+    assert columns > max(cells(group), cells(total))
+
+
+def test_keeps_the_counts_rather_than_the_bars(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is little room, the bars make place."""
+    monkeypatch.setenv("COLUMNS", "50")
+    watch(terminal, Flow("f").parallel("g" * 100, [Step("a", fail), Step("b", do_nothing)]))
+    assert "1 of 2 done, 1 failed" in terminal.end()[1]
 
 
 def test_fits_on_the_terminal(terminal: Terminal, gate: Gate) -> None:
