@@ -45,6 +45,11 @@ def _parse_pools(
     callback=_parse_pools,
     help="Run what the flow gives to pool NAME on SPEC (thread, process, inline) instead.",
 )
+@click.option(
+    "--progress/--no-progress",
+    default=True,
+    help="Show on stderr how far the flow has come, if that is a terminal. Default: shown.",
+)
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -53,6 +58,7 @@ def run_command(
     timeout: float | None,
     as_json: bool,
     pools: dict[str, str],
+    progress: bool,
 ) -> NoReturn:
     """Run the flow that TARGET names, and print its result.
 
@@ -73,7 +79,7 @@ def run_command(
     with prints_to_stderr(), sigterm_as_ctrl_c() as stop:
         try:
             value = read_input(source)
-            result = _run_flow(load_flow(target), value, timeout, pools)
+            result = _run_flow(load_flow(target), value, timeout, pools, progress)
             code = _exit_code(result)
         except KeyboardInterrupt as interrupt:
             result = getattr(interrupt, "flow_result", None)
@@ -89,10 +95,10 @@ def run_command(
 
 
 def _run_flow(
-    flow: Flow, value: object, timeout: float | None, pools: dict[str, str]
+    flow: Flow, value: object, timeout: float | None, pools: dict[str, str], progress: bool
 ) -> FlowResult:
     try:
-        return flow.run(value, timeout=timeout, pools=pools or None)
+        return flow.run(value, timeout=timeout, pools=pools or None, progress=progress)
     except DefinitionError as error:
         raise BadUsage(str(error)) from error
 

@@ -308,6 +308,7 @@ class Flow(Nestable):
         run_id: str | None = None,
         drain: Seconds = 0.0,
         pools: Mapping[str, str | Executor] | None = None,
+        progress: bool = False,
     ) -> FlowResult:
         """Run the flow in the calling thread and return when it has settled.
 
@@ -321,6 +322,7 @@ class Flow(Nestable):
             run_id: A non-empty string; `None` for a new unique one.
             drain: Seconds to wait, before returning, for bodies that had to be abandoned.
             pools: Replaces pools by name, for this run and the flows in it.
+            progress: Whether to show on stderr how far it has come, if that is a terminal.
 
         Returns:
             The result, whose ``status`` is ``completed``, ``failed`` or ``cancelled``.
@@ -335,8 +337,9 @@ class Flow(Nestable):
 
         try:
             return run_flow(
-                self, input, timeout=timeout, cancel=cancel, run_id=run_id, drain=drain, pools=pools
-            )
+                self, input, timeout=timeout, cancel=cancel, run_id=run_id, drain=drain,
+                pools=pools, progress=progress,
+            )  # fmt: skip
         finally:
             del input  # the traceback of an inline body leads to this frame
 

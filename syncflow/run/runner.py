@@ -60,6 +60,7 @@ from syncflow.subflow import steps_of
 
 if TYPE_CHECKING:
     from syncflow.flow import Flow
+    from syncflow.hooks import Hooks
 
 __all__ = ["Runner"]
 
@@ -77,6 +78,7 @@ class Runner:
         taken: Guard | None,
         token: CancelToken | None,
         timeout: float | None,
+        hooks: Sequence[Hooks] = (),
     ) -> None:
         self._flow = flow
         self._nodes = nodes
@@ -88,7 +90,7 @@ class Runner:
         self._timeout = timeout
         self._clock = Clock()
         self._view = Snapshot(None, {}, {})
-        self._reporter = Reporter(flow.name, run_id, flow.hooks, self._clock)
+        self._reporter = Reporter(flow.name, run_id, (*flow.hooks, *hooks), self._clock)
         self._desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
         self._engine = self._make_engine(inbox, token)
         if timeout is not None:
@@ -118,8 +120,7 @@ class Runner:
             self._reporter.view = self._view
             self._reporter.emit("on_flow_start")
             error = self._validate(input) or self._walk()
-            stopped = self._engine.stopped
-            if stopped is not None:
+            if (stopped := self._engine.stopped) is not None:
                 error = stopped.error
             if error is not None:
                 self._roll_back(error)
@@ -235,8 +236,7 @@ class Runner:
             group, members, self._view, timeout=None if parallel is None else parallel.timeout
         )
         status, error = group.verdict(node.name)
-        conflict = self._merge(members)
-        if conflict is not None and status is StepStatus.COMPLETED:
+        if (conflict := self._merge(members)) and status is StepStatus.COMPLETED:
             status, error = StepStatus.FAILED, conflict
         if parallel is not None:
             results = tuple(self._reporter.results[step.name] for step in steps)

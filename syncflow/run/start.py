@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ from syncflow.run.watching import INTERRUPT
 from syncflow.subflow import flows_in, steps_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
     from datetime import timedelta
 
     from syncflow.flow import Flow
+    from syncflow.hooks import Hooks
     from syncflow.result import FlowResult
 
 __all__ = ["run_flow"]
@@ -39,6 +43,7 @@ def run_flow(
     run_id: str | None = None,
     drain: float | timedelta = 0.0,
     pools: Mapping[str, str | Executor] | None = None,
+    progress: bool = False,
 ) -> FlowResult:
     """Check the arguments and run; see `Flow.run`."""
     where = f"flow {flow.name!r}: run"
@@ -48,6 +53,7 @@ def run_flow(
         raise DefinitionTypeError(f"{where}: cancel must be a CancelToken, not {cancel!r}")
     run_id = os.urandom(16).hex() if run_id is None else policy.name(run_id, "run_id", where)
     drain = policy.seconds(drain, "drain", where)
+    policy.flag(progress, "progress", where)
     nodes = flow.nodes
     if not nodes:
         raise DefinitionError(f"flow {flow.name!r} is empty: it has no step to run")
@@ -59,15 +65,21 @@ def run_flow(
             )
     replaced = _replaced([flow, *inside], pools, where) if pools else {}
     places = Places(merged_pools(flow, replaced), replaced)
+    display: AbstractContextManager[Sequence[Hooks]] = nullcontext(())
+    if progress:
+        from syncflow.display import shown  # without it, a run need not wait for it
+
+        display = shown(flow.name, nodes)
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
     result = runner = None
     try:
-        runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout)
-        try:
-            result = runner.run(input, drain)
-        finally:
-            runner.close()
+        with display as hooks:
+            runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout, hooks)
+            try:
+                result = runner.run(input, drain)
+            finally:
+                runner.close()
         if taken is not None:
             # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
             # It raises where something is called: so nothing is, outside this `try`, on a good end.
