@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
 from syncflow.cli import exit_codes
+from syncflow.cli.files import FILE, writable, wrote
 from syncflow.cli.signals import sigterm_as_ctrl_c
 from syncflow.cli.streams import prints_to_stderr, write_data
 from syncflow.cli.usage import BadUsage, tell
@@ -48,20 +47,6 @@ def _old_report(ctx: click.Context, param: click.Parameter, path: Path | None) -
         raise BadUsage(f"{path} was not written by `syncflow bench --json`: {error}") from error
 
 
-def _writable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
-    """Find out first whether a file can be written, and leave it as it was."""
-    if path is None:
-        return None
-    try:
-        new = not os.path.lexists(path)
-        path.open("ab").close()
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise BadUsage(f"cannot write {path}: {error.strerror}") from error
-    return path
-
-
 def _drawable(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Find out whether a plot can be made."""
     from syncflow.bench.plot import MissingPlotError, formats
@@ -74,10 +59,7 @@ def _drawable(ctx: click.Context, param: click.Parameter, path: Path | None) -> 
         raise BadUsage(f"--plot: {missing}") from missing
     if path.suffix.lower().removeprefix(".") not in known:
         raise BadUsage(f"cannot draw {path}: its name does not end in .svg, .png or .pdf")
-    return _writable(ctx, param, path)
-
-
-_FILE = click.Path(path_type=Path, dir_okay=True)
+    return writable(ctx, param, path)
 
 
 @click.command("bench", short_help="Measure syncflow beside what you would write instead.")
@@ -94,15 +76,15 @@ _FILE = click.Path(path_type=Path, dir_okay=True)
 @click.option(
     "--json",
     "json_file",
-    type=_FILE,
+    type=FILE,
     metavar="FILE",
-    callback=_writable,
+    callback=writable,
     help="Write all samples, with versions and machine, to FILE.",
 )
 @click.option(
     "--compare",
     "before",
-    type=_FILE,
+    type=FILE,
     metavar="FILE",
     callback=_old_report,
     help="Show what has moved beyond noise since `--json` wrote FILE.",
@@ -110,7 +92,7 @@ _FILE = click.Path(path_type=Path, dir_okay=True)
 @click.option(
     "--plot",
     "plot_file",
-    type=_FILE,
+    type=FILE,
     metavar="FILE",
     callback=_drawable,
     help="Draw cost over group size and speed-up over workers: .svg, .png or .pdf.",
@@ -159,21 +141,11 @@ def bench_command(
     text = tables(report)
     if before is not None:
         text += f"\n\n{comparison(before, report)}"
-    wrote = [write_data(text)]
+    written = [write_data(text)]
     if json_file is not None:
-        wrote.append(_wrote(json_file, lambda: json_file.write_text(to_json(report), "utf-8")))
+        written.append(wrote(json_file, lambda: json_file.write_text(to_json(report), "utf-8")))
     if plot_file is not None:
-        wrote.append(_wrote(plot_file, lambda: draw(report, plot_file)))
+        written.append(wrote(plot_file, lambda: draw(report, plot_file)))
     if report.wrong:
         tell(f"syncflow failed, or results differ, in {report.wrong} of the cases", "red")
-    ctx.exit(exit_codes.FAILED if report.wrong or not all(wrote) else exit_codes.COMPLETED)
-
-
-def _wrote(path: Path, write: Callable[[], object]) -> bool:
-    """Write a file; tell it in one line when that cannot be done after all."""
-    try:
-        write()
-    except OSError as error:
-        tell(f"cannot write {path}: {error.strerror}", "red")
-        return False
-    return True
+    ctx.exit(exit_codes.FAILED if report.wrong or not all(written) else exit_codes.COMPLETED)

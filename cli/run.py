@@ -1,12 +1,15 @@
 """`syncflow run`."""
 
 import json
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from syncflow import DefinitionError, Flow, FlowResult, SyncflowError
 from syncflow.cli import exit_codes
+from syncflow.cli.files import FILE, writable, wrote
 from syncflow.cli.inputs import read_input
 from syncflow.cli.signals import sigterm_as_ctrl_c
 from syncflow.cli.streams import prints_to_stderr, write_data
@@ -38,6 +41,14 @@ def _parse_pools(
 @click.option("--timeout", type=float, metavar="S", help="Seconds the whole flow may take.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, not as a table.")
 @click.option(
+    "--trace",
+    "trace_file",
+    type=FILE,
+    metavar="FILE",
+    callback=writable,
+    help="Write what ran where and when to FILE, for https://ui.perfetto.dev.",
+)
+@click.option(
     "--pool",
     "pools",
     multiple=True,
@@ -57,6 +68,7 @@ def run_command(
     source: str | None,
     timeout: float | None,
     as_json: bool,
+    trace_file: Path | None,
     pools: dict[str, str],
     progress: bool,
 ) -> NoReturn:
@@ -74,8 +86,11 @@ def run_command(
       syncflow run shop/flows.py:checkout --input @order.json --json > result.json
       echo '{"sku": "A-1"}' | syncflow run shop.flows:checkout --input -
       syncflow run shop.flows:checkout --pool process=thread
+      syncflow run shop.flows:checkout --trace checkout.json
     """
     result: FlowResult | None
+    if trace_file is not None:
+        trace_file = trace_file.absolute()  # a step may change the current directory
     with prints_to_stderr(), sigterm_as_ctrl_c() as stop:
         try:
             value = read_input(source)
@@ -87,6 +102,8 @@ def run_command(
     if result is not None:
         text = json.dumps(result.to_dict(), indent=2) if as_json else result.table()
         code = code if write_data(text) else code or exit_codes.FAILED
+        if trace_file is not None and not wrote(trace_file, partial(result.trace, trace_file)):
+            code = code or exit_codes.FAILED
     if result is None:
         tell("interrupted", "red")
     elif not result.ok:

@@ -14,7 +14,10 @@ import attrs
 from syncflow.errors import FlowCancelledError, FlowFailedError, RollbackIncompleteError
 
 if TYPE_CHECKING:
+    import os
     from datetime import datetime
+
+    from syncflow.laps import Lap
 
 # No name is suggested in a flow with more names than this: difflib needs some 50 µs for each.
 _MOST_NAMES_TO_COMPARE = 1000
@@ -88,6 +91,10 @@ class StepResult:
     worker: str | int | None
     #: `None` for a step that no rollback has reached.
     compensation: CompensationStatus | None = None
+    #: Seconds from the first start to the end of the last body; settling may take a while longer.
+    _took: float | None = attrs.field(default=None, init=False)
+    #: Every attempt of a step that was retried; of a map, what its workers did when.
+    _laps: tuple[Lap, ...] = attrs.field(default=(), init=False)
 
     @property
     def ok(self) -> bool:
@@ -136,6 +143,8 @@ class GroupResult:
     duration: float
     #: The members, in declaration order: the same objects as in `FlowResult.steps`.
     steps: tuple[StepResult, ...]
+    #: UTC; `None`: never.
+    _started_at: datetime | None = attrs.field(default=None, init=False)
 
     @property
     def ok(self) -> bool:
@@ -179,6 +188,10 @@ class CompensationResult:
     duration: float
     #: Whether it undid the body of an abandoned attempt that returned after all.
     late: bool = False
+    #: As in `StepResult`.
+    _worker: str | int | None = attrs.field(default=None, init=False)
+    _took: float | None = attrs.field(default=None, init=False)
+    _laps: tuple[Lap, ...] = attrs.field(default=(), init=False)
 
     @property
     def ok(self) -> bool:
@@ -214,6 +227,8 @@ class FlowResult:
     started_at: datetime
     #: Seconds, rollback included.
     duration: float
+    #: The name of the thread that called `run`.
+    _thread: str | None = attrs.field(default=None, init=False)
     #: Of a completed flow in another, until that has settled: knows how to undo it.
     _run: Any = attrs.field(default=None, init=False)
     #: Made on first use. Two threads may both make it: they make the same.
@@ -300,6 +315,38 @@ class FlowResult:
         from syncflow import render
 
         return render.to_dict(self)
+
+    def timeline(self, width: int | None = None) -> str:
+        """Draw the run as text: a line a step, with a bar where it ran, on one time axis.
+
+        Waiting is drawn lighter, failed attempts as `x`; compensations come last. Of very many
+        lines, most of those that completed become one. Besides the names, which are safe to print
+        on a terminal, all is ASCII.
+
+        Args:
+            width: Columns, at least 40. `None`: those of the terminal; 100 where stdout is none.
+        """
+        from syncflow import timeline
+
+        return timeline.draw(self, width)
+
+    def trace(self, path: str | os.PathLike[str]) -> None:
+        """Write when what ran where to a file, as a Chrome trace that Perfetto opens.
+
+        The format is JSON, with times in microseconds from the start of the run. There is a row for
+        each worker, the thread that called `run` first, and one for each step that waited. Groups
+        and flows are around what is in them. What failed says so in its name and `args`. A map has
+        some hundred spans at most, each of which says of how many items it tells.
+
+        Args:
+            path: Is replaced if it exists.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from syncflow import trace
+
+        trace.write(self, path)
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook, escaped."""

@@ -57,7 +57,7 @@ def chunk_end(
                 value = None
                 special[position] = Outcome(None, refused, {}, started_at, ended_at)
             values.append(value)
-    return ChunkEnd(chunk, values, special, started_at)
+    return ChunkEnd(chunk, values, special, started_at, ran=(started_at, ended_at))
 
 
 class ChunkJob(RemoteJob):
@@ -101,7 +101,8 @@ class ChunkJob(RemoteJob):
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         assert self.worker is not None
         step_name = self._attempt.context.step_name
-        return self._deliver(chunk_end(self._chunk, reply, step_name, self.worker.rebuilt))
+        end = chunk_end(self._chunk, reply, step_name, self.worker.rebuilt)
+        return self._deliver(end._replace(worker=self.worker.pid))
 
     def crash_of(self, worker: Worker) -> BaseException:
         return worker.crash(self._attempt.context.step_name, self._chunk[2])
@@ -116,8 +117,11 @@ class ChunkJob(RemoteJob):
             killed = guilty == self._out_of_time or len(self._chunk[1]) == 1
             guilty = guilty if killed else None
         return self._deliver(
-            ChunkEnd(self._chunk, [], {}, since, self.crash_of(worker), True, guilty, killed)
-        )
+            ChunkEnd(
+                self._chunk, [], {}, since, self.crash_of(worker), True, guilty, killed,
+                ran=None if since is None else (since, monotonic()), worker=worker.pid,
+            )
+        )  # fmt: skip
 
     def refused(self, error: BaseException) -> Callable[[], None]:
         return self._deliver(ChunkEnd(self._chunk, [], {}, None, error, killed=self._dropped))

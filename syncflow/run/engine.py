@@ -198,8 +198,7 @@ class Engine:
         error = self._group.errors[index]
         assert error is not None
         self.watcher.retrying(member, self._group.attempts[index] + 1, error, delay)
-        member.attempt = None
-        member.ready_at = now
+        member.rest(self._group.attempts[index], error, now)
         self._timers.add(now + delay, Engine._rested, index)
 
     def _end(self, index: int, verb: Verb, detail: Any) -> list[Order]:
@@ -230,6 +229,8 @@ class Engine:
         member.attempts = self._group.attempts[index]
         member.settled_at = monotonic()
         member.attempt = None
+        if member.laps:
+            member.keep(member.attempts, None, member.settled_at)
         if member.effect is not None:
             self.close_effect(member.effect, status is StepStatus.COMPLETED)
         self.watcher.settled(member)
@@ -298,6 +299,7 @@ class Engine:
             member.queued += outcome.started_at - member.ready_at
             if member.first_started is None:
                 member.first_started = outcome.started_at
+            member.started_at, member.ended_at = outcome.started_at, outcome.ended_at
             member.worker = attempt.worker
         attempt.end()
         try:
@@ -391,9 +393,7 @@ class Engine:
         self.adrift.add(attempt)
         self._began(attempt)  # should its message still be in the inbox
         attempt.end()
-        if member.first_started is None:
-            member.first_started = member.place.started_at(attempt)
-        member.worker = attempt.worker
+        member.ran(member.place.started_at(attempt), monotonic(), attempt.worker)
         if attempt.stopping is None or attempt.stopping is EXPIRE:
             return self._group.failed(member.index, timed_out(attempt, self._terms))
         error = StepCancelledError(member.name, self._reason())

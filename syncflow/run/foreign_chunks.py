@@ -8,6 +8,7 @@ with a timeout travel alone, unless the user has said how many go together.
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import Executor, Future
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -130,7 +131,10 @@ class ForeignLane(Lane):
                 contexts, _time_of(attempt, items), self._at, until_failure=self.fail_fast,
                 around=attempt.context._around,
             )  # fmt: skip
-            end = ChunkEnd(chunk, ran.values, ran.special, ran.started_at)
+            end = ChunkEnd(
+                chunk, ran.values, ran.special, ran.started_at,
+                ran=(ran.started_at, ran.ended_at), worker=threading.current_thread().name,
+            )  # fmt: skip
             self._ended(attempt, end, seconds=ran.ended_at - ran.started_at)
         finally:
             # The frames of failed bodies lead here: hold nothing that leads to their errors.
@@ -146,8 +150,13 @@ class ForeignLane(Lane):
             reply, host, pid = future.result()
             end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
             if end.started_at is not None:
-                end = end._replace(started_at=attempt.submitted_at)  # their clock is not ours
-                self._ended(attempt, end, seconds=reply[4] - reply[3])
+                # Their clock is not ours: keep the duration, not the instants.
+                now, seconds = monotonic(), reply[4] - reply[3]
+                end = end._replace(
+                    started_at=attempt.submitted_at, ran=(now - seconds, now),
+                    worker=pid if host == os.uname().nodename else f"{host}:{pid}",
+                )  # fmt: skip
+                self._ended(attempt, end, seconds=seconds)
                 return
         elif isinstance(error, PoolClosedError):
             end = ChunkEnd(chunk, [], {}, None, error)

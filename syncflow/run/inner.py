@@ -16,7 +16,7 @@ from syncflow.run.effects import LateFinish
 from syncflow.run.group import STOP
 from syncflow.run.jobs import Attempt
 from syncflow.run.places import Inline, Threads
-from syncflow.run.rollback import note_compensation, rollback_status
+from syncflow.run.rollback import Clock, note_compensation, rollback_status
 from syncflow.run.signals import Guard
 
 __all__ = ["FlowsInline", "FlowsOnThreads", "Inner", "Nest"]
@@ -31,11 +31,18 @@ class Nest:
     Args:
         replaced: The pools that are replaced for this run.
         guard: Its share of SIGINT.
+        clock: Tells its time, and theirs.
     """
 
-    def __init__(self, replaced: Mapping[str, str | Executor], guard: Guard | None) -> None:
+    def __init__(
+        self,
+        replaced: Mapping[str, str | Executor],
+        guard: Guard | None,
+        clock: Clock | None = None,
+    ) -> None:
         self.replaced = replaced
         self.guard = guard
+        self.clock = clock
         #: The run itself, as the one around it sees it; None: there is none, or it has ended.
         self.inner: Inner | None = None
         #: One for each attempt of a step that is a flow.
@@ -43,7 +50,8 @@ class Nest:
 
     def open(self, *, inline: bool) -> Inner:
         """Prepare for one more. The run's own thread; `inline`: which will also run it."""
-        self.inners.append(Inner(self.replaced, self.guard, self.inner if inline else None))
+        enclosing = self.inner if inline else None
+        self.inners.append(Inner(self.replaced, self.guard, enclosing, self.clock))
         return self.inners[-1]
 
     @property
@@ -81,12 +89,15 @@ class Inner:
         replaced: Mapping[str, str | Executor],
         guard: Guard | None,
         enclosing: Inner | None = None,
+        clock: Clock | None = None,
     ) -> None:
         #: Stops it.
         self.token = CancelToken()
         self.replaced = replaced
         #: Of the outer run.
         self.guard = guard
+        #: Of the outer run, too.
+        self.clock = clock
         #: None until it has ended.
         self.result: FlowResult | None = None
         #: The run whose thread this one uses: it cannot hold on by itself meanwhile.

@@ -13,6 +13,7 @@ from syncflow.errors import (
     StepInterrupt,
     WorkerCrashedError,
 )
+from syncflow.laps import Stretches
 from syncflow.mapping import Map, over_item
 from syncflow.run.attempt import Outcome
 from syncflow.run.effects import LateFinish
@@ -55,6 +56,8 @@ class Items:
         self.to_rest: list[tuple[float, Chunk]] = []
         #: Why nothing will ever run. The driver looks at it.
         self.broken: Exception | None = None
+        #: What workers did when.
+        self.stretches = Stretches()
         self._engine = engine
         self._member = member
         self._view = view
@@ -86,7 +89,12 @@ class Items:
         """Take note of a body that has ended on a thread."""
         (index, (item,), number), outcome = chunk, attempt.outcome
         assert outcome is not None
-        self.started(outcome.started_at)
+        if outcome.started_at is not None:
+            self.started(outcome.started_at)
+            self.stretches.note(
+                attempt.worker, outcome.started_at, outcome.ended_at, 1,
+                outcome.error is not None, number > 1,
+            )  # fmt: skip
         self._ended(attempt, outcome, index, item, number)
 
     # --- items -------------------------------------------------------------------------------
@@ -176,6 +184,7 @@ class Items:
         """Take note of what became of a chunk."""
         start, items, number = end.chunk
         self.started(end.started_at)
+        self._note_chunk(end)
         if end.error is not None:
             self._chunk_broke(end)
             return
@@ -189,6 +198,17 @@ class Items:
                 self._item_ended(end, position, outcome)
         if len(end.values) < len(items):  # it was stopped before it came to these
             self.again(start + len(end.values), items[len(end.values) :], number, started=False)
+
+    def _note_chunk(self, end: ChunkEnd) -> None:
+        """Take note of when a chunk ran, and where."""
+        if end.ran is None:
+            return
+        ran = len(end.values) or 1  # of a worker that died, only the last body is known of
+        failed = sum(outcome.error is not None for outcome in end.special.values()) + end.crashed
+        self.stretches.note(
+            end.worker, *end.ran, ran,
+            failed=failed, retries=ran if end.chunk[2] > 1 else 0,
+        )  # fmt: skip
 
     def _item_ended(self, end: ChunkEnd, position: int, outcome: Outcome) -> None:
         start, items, number = end.chunk
@@ -250,9 +270,13 @@ class Items:
             return False
         attempt.context._ask()
         self._engine.adrift.add(attempt)
-        self.started(attempt.started_at)
-        attempt.end()
         number = attempt.context.attempt
+        if attempt.started_at is not None:
+            self.started(attempt.started_at)
+            self.stretches.note(
+                attempt.worker, attempt.started_at, monotonic(), failed=1, retries=number > 1
+            )
+        attempt.end()
         if self.verb is None:
             error = timed_out(attempt, self._terms)
             self._failed(index, item, number, error, started=True)
@@ -281,6 +305,11 @@ class Items:
         if not queued:
             self._engine.adrift.update(alone)
             self.started(attempt.submitted_at)
+            assert attempt.submitted_at is not None
+            self.stretches.note(
+                None, attempt.submitted_at, monotonic(), len(items),
+                failed=len(items), retries=len(items) if number > 1 else 0,
+            )  # fmt: skip
         attempt.end()
         for position, item in enumerate(items):
             if self.verb is None:

@@ -42,6 +42,9 @@ class ChunkEnd(NamedTuple):
     guilty: int | None = None
     #: It was killed because the time of the item at `guilty` was up.
     killed: bool = False
+    #: Monotonic instants between which bodies ran, by our clock; and the name or pid of the worker.
+    ran: tuple[float, float] | None = None
+    worker: str | int | None = None
 
 
 class Lane:

@@ -137,6 +137,7 @@ class Mapper:
         member.status, member.error = tally.verdict()
         member.value, member.attempts = tally.values, tally.attempts
         member.backoff, member.settled_at = tally.backoff, monotonic()
+        member.laps = self.items.stretches.laps()
         if member.status is StepStatus.COMPLETED:
             member.writes = tally.writes()
         engine.watcher.settled(member)

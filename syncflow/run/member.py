@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow.errors import describe
+from syncflow.laps import Lap
 from syncflow.run.effects import Effect
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["Member"]
 
 
+#: How many attempts of one member are remembered one by one.
+MOST_LAPS: Final = 256
+
 #: Shared by all members that wrote nothing: most of them.
 _NO_WRITES: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -27,9 +32,9 @@ class Member:
     """Written by the thread that drives the group; abandoned bodies read `step` and `effect`."""
 
     __slots__ = (
-        "around", "attempt", "attempts", "backoff", "begun", "effect", "error", "first_started",
-        "group", "index", "item", "name", "place", "queued", "ready_at", "settled_at", "status",
-        "step", "tally", "value", "worker", "writes",
+        "around", "attempt", "attempts", "backoff", "begun", "effect", "ended_at", "error",
+        "first_started", "group", "index", "item", "laps", "name", "place", "queued", "ready_at",
+        "settled_at", "started_at", "status", "step", "tally", "value", "worker", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -67,12 +72,55 @@ class Member:
         self.ready_at = 0.0
         self.first_started: float | None = None
         self.settled_at = 0.0
+        #: Of the last attempt whose body started.
+        self.started_at: float | None = None
+        self.ended_at = 0.0
+        #: Every attempt, in monotonic instants, of a member that was retried; see `keep`.
+        self.laps: Sequence[Lap] = ()
         self.queued = 0.0
         self.backoff = 0.0
         #: Somebody was told that it started.
         self.begun = False
         #: Made when an attempt is abandoned.
         self.effect: Effect | None = None
+
+    def ran(self, started_at: float | None, ended_at: float, worker: str | int | None) -> None:
+        """Take note of a body that was abandoned; for each that ends, the engine spares the call.
+
+        Args:
+            started_at: `None`: nobody knows.
+            ended_at: Both are monotonic instants.
+            worker: Name of the thread, or pid.
+        """
+        self.worker, self.ended_at = worker, ended_at
+        if started_at is not None:
+            self.started_at = started_at
+            self.queued += started_at - self.ready_at
+            if self.first_started is None:
+                self.first_started = started_at
+
+    def rest(self, number: int, error: Exception, now: float) -> None:
+        """Let attempt `number` be over, and wait for the next from now, a monotonic instant."""
+        self.keep(number, error, now)
+        self.attempt, self.ready_at = None, now
+
+    def keep(self, number: int, error: Exception | None, now: float) -> None:
+        """Keep the times of the attempt at hand, as there is more than one.
+
+        Of very many, those in the middle are dropped.
+
+        Args:
+            number: Of the attempt, from 1.
+            error: Its error; `None`: there was none, or it is the step's.
+            now: Monotonic instant; the end of one that never started.
+        """
+        ended_at = now if self.started_at is None else self.ended_at
+        text = None if error is None else describe(error)
+        lap = Lap(number, self.ready_at, self.started_at, ended_at, self.worker, text)
+        self.laps = [*self.laps, lap]
+        self.started_at = None
+        if len(self.laps) > MOST_LAPS:
+            del self.laps[MOST_LAPS // 2]
 
     def the_effect(self) -> Effect:
         """Return what abandoned bodies go by; made on first use."""

@@ -6,6 +6,7 @@ the outermost run has settled.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
@@ -87,6 +88,8 @@ class _NestedRunner(Runner):
         super().__init__(
             flow, flow.nodes, ctx.idempotency_key, places, inbox, share, inner.token, left
         )
+        if inner.clock is not None:
+            self._clock.follow(inner.clock)
         self._engine.deadline = ctx._deadline
         self._nest.inner = inner
         share.alarm = partial(_ring, share, self._engine.inline)
@@ -175,7 +178,7 @@ class _NestedRunner(Runner):
         result.rollback = rollback_status(self._compensations, owed, self._nest.rollbacks)
         status, failed = _judged(result, undone)
         skipped = status is CompensationStatus.SKIPPED
-        return CompensationResult(
+        undoing = CompensationResult(
             step_name=name,
             status=status,
             error=failed,
@@ -183,7 +186,9 @@ class _NestedRunner(Runner):
             started_at=None if skipped else clock.at(began),
             duration=0.0 if skipped else monotonic() - began,
             late=late,
-        ), ({} if failed else self.written)
+        )
+        undoing._worker = threading.current_thread().name
+        return undoing, ({} if failed else self.written)
 
     # --- what makes it part of another -------------------------------------------------------
 

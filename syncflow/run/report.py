@@ -146,6 +146,10 @@ class Reporter(Watcher):
             errors = {index: tally.errors[index] for index in sorted(tally.errors)}
             counts = (tally.completed, tally.failed, tally.cancelled)
             result = MapResult(*known, None, errors, *counts)  # type: ignore[arg-type]
+        if started is not None and tally is None:
+            result._took = member.ended_at - started
+        if member.laps:
+            result._laps = self._clock.date(member.laps)
         self.results[member.name] = result
         if self._hooks:
             self.emit(

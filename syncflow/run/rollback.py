@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow.context import Snapshot
 from syncflow.errors import GroupFailedError
+from syncflow.laps import Lap, Stretches
 from syncflow.mapping import over_item
 from syncflow.result import (
     CompensationResult,
@@ -52,6 +54,14 @@ class Clock:
     def at(self, instant: float) -> datetime:
         """Return the UTC time of a monotonic instant."""
         return datetime.fromtimestamp(instant + self._offset, UTC)
+
+    def date(self, laps: Sequence[Lap]) -> tuple[Lap, ...]:
+        """Return laps, recorded in monotonic instants, in POSIX seconds."""
+        return tuple(lap.moved(self._offset) for lap in laps)
+
+    def follow(self, other: Clock) -> None:
+        """Show the same time as another, whatever has become of the system's meanwhile."""
+        self._offset = other._offset
 
 
 def is_to_be_undone(member: Member) -> bool:
@@ -144,15 +154,18 @@ def compensate(
             "compensation of step %r of flow %r failed (run %s)",
             name, engine.scope.flow_name, engine.scope.run_id, exc_info=member.error,
         )  # fmt: skip
+    started = member.first_started
     result = CompensationResult(
         step_name=name,
         status=CompensationStatus.COMPLETED if completed else CompensationStatus.FAILED,
         error=member.error,
         attempts=member.attempts,
-        started_at=None if member.first_started is None else clock.at(member.first_started),
-        duration=member.settled_at - (member.first_started or began),
+        started_at=None if started is None else clock.at(started),
+        duration=member.settled_at - (started or began),
         late=late,
     )
+    result._worker, result._laps = member.worker, clock.date(member.laps)
+    result._took = None if started is None else member.ended_at - started
     return result, member.writes if completed else {}
 
 
@@ -185,6 +198,7 @@ def compensate_items(
     assert tally is not None
     began = monotonic()
     errors: list[Exception] = []
+    stretches = Stretches()
     written: dict[str, Any] = {}
     undone = left = attempts = 0
     started_at: datetime | None = None
@@ -205,7 +219,13 @@ def compensate_items(
         written.update(writes)
         undone += 1
         attempts += result.attempts
-        started_at = started_at or result.started_at
+        if result.started_at is not None:
+            started_at = started_at or result.started_at
+            since, failed = result.started_at.timestamp(), result.attempts - result.ok
+            stretches.note(
+                result._worker, since, since + (result._took or 0.0),
+                result.attempts, failed=failed, retries=result.attempts - 1,
+            )  # fmt: skip
         if isinstance(result.error, Exception):
             errors.append(result.error)
     status, cause = CompensationStatus.COMPLETED, errors[0] if len(errors) == 1 else None
@@ -214,11 +234,15 @@ def compensate_items(
         cause = GroupFailedError(what, errors)
     if errors or left:
         status = CompensationStatus.FAILED if undone else CompensationStatus.SKIPPED
-    return CompensationResult(
+    result = CompensationResult(
         step_name=member.name,
         status=status,
         error=cause,
         attempts=attempts,
         started_at=started_at,
         duration=monotonic() - began,
-    ), written
+    )
+    result._worker, result._laps = threading.current_thread().name, stretches.laps()
+    if started_at is not None:
+        result._took = result.duration - (started_at - clock.at(began)).total_seconds()
+    return result, written

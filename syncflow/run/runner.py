@@ -7,14 +7,15 @@ The thread that called `run` is the only writer of everything here. It waits in 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from syncflow.context import CancelToken, Snapshot
-from syncflow.definition import Parallel, pool_of
+from syncflow.definition import Parallel
 from syncflow.errors import (
     FlowCancelledError,
     FlowTimeoutError,
@@ -29,13 +30,12 @@ from syncflow.result import (
     FlowResult,
     FlowStatus,
     GroupResult,
-    MapResult,
     RollbackStatus,
-    StepResult,
     StepStatus,
 )
 from syncflow.run.attempt import call_body
 from syncflow.run.bounds import lanes_of
+from syncflow.run.ending import all_results
 from syncflow.run.engine import Engine
 from syncflow.run.group import Group
 from syncflow.run.inner import Nest
@@ -85,10 +85,10 @@ class Runner:
         self._run_id = run_id
         self._places = places
         self._guard = taken
-        self._nest = Nest(places.replaced, taken)
         self._token = token
         self._timeout = timeout
         self._clock = Clock()
+        self._nest = Nest(places.replaced, taken, self._clock)
         self._view = Snapshot(None, {}, {})
         self._reporter = Reporter(flow.name, run_id, (*flow.hooks, *hooks), self._clock)
         self._desk = LateDesk(places, self._clock, inbox, self._reporter.late_finish)
@@ -240,9 +240,9 @@ class Runner:
             status, error = StepStatus.FAILED, conflict
         if parallel is not None:
             results = tuple(self._reporter.results[step.name] for step in steps)
-            self._groups[node.name] = GroupResult(
-                node.name, status, error, monotonic() - began, results
-            )
+            judged = GroupResult(node.name, status, error, monotonic() - began, results)
+            judged._started_at = self._clock.at(began)
+            self._groups[node.name] = judged
         return error
 
     def _merge(self, members: Sequence[Member]) -> StateConflictError | None:
@@ -358,7 +358,7 @@ class Runner:
             cancelled = isinstance(error, FlowCancelledError)
             status = FlowStatus.CANCELLED if cancelled else FlowStatus.FAILED
             rollback = rollback_status(self._compensations, owed, self._nest.rollbacks)
-        steps = tuple(self._results())
+        steps = tuple(all_results(self._nodes, self._reporter.results, self._groups))
         result = FlowResult(
             name=self._flow.name,
             run_id=self._run_id,
@@ -372,29 +372,7 @@ class Runner:
             started_at=self._clock.at(self._clock.origin),
             duration=monotonic() - self._clock.origin,
         )
+        result._thread = threading.current_thread().name
         hook = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}[status]
         self._reporter.emit(f"on_flow_{hook}", error=error, result=result)
         return result
-
-    def _results(self) -> Iterator[StepResult]:
-        """Yield the result of every step, in definition order; make those never reached."""
-        known = self._reporter.results
-        for node in self._nodes:
-            parallel = node if isinstance(node, Parallel) else None
-            skipped = []
-            for step in steps_of(node):
-                if step.name in known:
-                    yield known[step.name]
-                    continue
-                is_map = isinstance(node, Map)
-                result = (MapResult if is_map else StepResult)(
-                    step.name, None if parallel is None else parallel.name, StepStatus.SKIPPED,
-                    [] if is_map else None, None, 0, 0.0, 0.0, 0.0, None,
-                    self._places.name(pool_of(step, parallel)), None,
-                )  # fmt: skip
-                skipped.append(result)
-                yield result
-            if parallel is not None and skipped:
-                self._groups[parallel.name] = GroupResult(
-                    parallel.name, StepStatus.SKIPPED, None, 0.0, tuple(skipped)
-                )
