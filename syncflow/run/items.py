@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import Context, View
 from syncflow.errors import (
     SerializationError,
@@ -216,8 +216,8 @@ class Items:
             return
         for position in range(guilty):
             self.again(start + position, [items[position]], number, started=True)
-        since = (end.started_at or monotonic()) if end.crashed else None
-        self._item_ended(end, guilty, Outcome(None, error, {}, since, monotonic()))
+        since = (end.started_at or timing.monotonic()) if end.crashed else None
+        self._item_ended(end, guilty, Outcome(None, error, {}, since, timing.monotonic()))
         if guilty + 1 < len(items):
             self.again(start + guilty + 1, items[guilty + 1 :], number, started=False)
 

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from syncflow import policy
+from syncflow import policy, timing
 from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
@@ -73,6 +73,7 @@ def run_flow(
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
     result = runner = None
+    timing.enter()
     try:
         with display as hooks:
             runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout, hooks)
@@ -93,6 +94,7 @@ def run_flow(
             interrupt.flow_result = result  # type: ignore[attr-defined]
         raise
     finally:
+        timing.leave()
         if taken is not None:
             release(taken)
         # The traceback of an inline body leads to this frame: keep nothing that leads back to it.

@@ -1,0 +1,85 @@
+"""What a run waits for, as the fake clock has to know it: looks into it, and changes nothing.
+
+A waiter is looked into while it waits: its thread does nothing, as it needs the clock's lock before
+it may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from syncflow.run.engine import Engine
+from syncflow.run.jobs import Attempt
+from syncflow.run.mapper import Mapper
+from syncflow.timing import Drain
+
+__all__ = ["is_busy", "is_elsewhere", "moment_of"]
+
+#: What `syncflow.timing.receive` is told.
+Waiter = Engine | Mapper | Drain
+
+
+def moment_of(waiter: Waiter) -> float | None:
+    """Return the instant at which it stops waiting in any case."""
+    return waiter.until if isinstance(waiter, Drain) else waiter._timers.nearest
+
+
+def is_elsewhere(waiter: Waiter) -> bool:
+    """Tell whether it waits for a body in real time: in another process, or on its way there."""
+    if isinstance(waiter, Drain):
+        return any(_is_away(attempt) for attempt in waiter.adrift)
+    if isinstance(waiter, Mapper):
+        return waiter._place.elsewhere and any(lane.thread is None for lane in waiter._lanes)
+    return any(_is_away(attempt) for attempt in _running(waiter))
+
+
+def is_busy(
+    waiter: Waiter, threads: Collection[int], contexts: Collection[Any], woken: Collection[Any]
+) -> bool:
+    """Tell whether it waits for something that needs no time to pass.
+
+    Args:
+        waiter: Waits.
+        threads: Identifiers of the threads that are waiting.
+        contexts: Of the bodies that are waiting.
+        woken: The contexts of bodies that have waited, and not again since.
+    """
+    if isinstance(waiter, Drain):
+        return any(not _rests(attempt, threads, contexts) for attempt in waiter.adrift)
+    engine = waiter if isinstance(waiter, Engine) else waiter.engine
+    for attempt in engine.adrift:
+        # It was abandoned in its sleep: nobody waits for it, but what it does now comes first.
+        late = attempt.context in woken and not _is_owed(attempt)
+        if late and not _rests(attempt, threads, contexts):
+            return True
+    if isinstance(waiter, Mapper):
+        return waiter.is_short or any(
+            lane.thread not in threads and lane.context not in contexts
+            for lane in waiter._lanes
+            if lane.thread is not None or not waiter._place.is_full()
+        )
+    return any(not _rests(attempt, threads, contexts) for attempt in _running(engine))
+
+
+def _running(engine: Engine) -> list[Attempt]:
+    """Return the attempts whose outcomes it waits for."""
+    attempts = (member.attempt for member in engine._members)
+    return [attempt for attempt in attempts if attempt is not None and not attempt.ended]
+
+
+def _is_away(attempt: Attempt) -> bool:
+    return attempt.member.place.elsewhere and attempt.thread is None
+
+
+def _is_owed(attempt: Attempt) -> bool:
+    """Tell whether its body has ended, and it waits for what becomes of its step."""
+    effect = attempt.member.effect
+    return effect is not None and attempt in effect._waiting
+
+
+def _rests(attempt: Attempt, threads: Collection[int], contexts: Collection[Any]) -> bool:
+    """Tell whether it goes on only when time does, or when another one ends."""
+    if attempt.thread is None:
+        return attempt.outcome is None and attempt.member.place.is_full()
+    return attempt.thread in threads or attempt.context in contexts
