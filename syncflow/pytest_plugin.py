@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from syncflow.testing import FakeClock
+    from syncflow.testing import FakeClock, FaultPlan
 
 
 @pytest.fixture
@@ -18,3 +18,14 @@ def syncflow_clock() -> Iterator[FakeClock]:
 
     with FakeClock() as clock:
         yield clock
+
+
+@pytest.fixture
+def syncflow_faults() -> Iterator[FaultPlan]:
+    """Return an empty `FaultPlan`; in the end, all that was planned must have happened."""
+    from syncflow.testing import FaultPlan
+
+    plan = FaultPlan()
+    yield plan
+    plan.release()
+    plan.assert_used()

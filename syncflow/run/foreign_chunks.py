@@ -177,6 +177,7 @@ class ForeignLane(Lane):
         if seconds is not None and end.values:
             mapper.pace.took(len(end.values), seconds)
         mapper.supply.leave()
+        self.over = True
         mapper.report(end, urgent=True)
         mapper.inbox.put(self)
 

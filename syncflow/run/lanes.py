@@ -54,6 +54,8 @@ class Lane:
         self._claims: dict[str, str] = {}
         #: Identifier of the thread of this process that it runs on, once it does.
         self.thread: int | None = None
+        #: It has come to its end, and says so.
+        self.over = False
 
     @property
     def context(self) -> Context | None:
@@ -148,6 +150,7 @@ class ThreadLane(Lane):
                     # Others wait for this thread: the runner sends another lane, which goes last.
                     mapper.supply.leave()
                     break
+            self.over = True
             return partial(mapper.inbox.put, self)
         finally:
             # The frames of failed bodies lead here: hold nothing that leads to their errors.

@@ -6,7 +6,8 @@ happen while anything is on its way, which the following sees to:
 
 1. each parking and each waking is a new turn, and the clock jumps only when every parked thread has
    voted for it in this turn;
-2. a thread votes only if there is nothing for it: no message in its inbox, nobody who wakes it;
+2. a thread sees which turn it is, then that there is nothing for it, no message in its inbox and
+   nobody who wakes it, and then votes for that turn, if it still is;
 3. what is on its way was sent by a thread before that one parked, in an earlier turn. So whoever it
    is meant for has it, and is no longer parked by the time it could vote, or finds it then.
 
@@ -18,9 +19,9 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from queue import Empty, SimpleQueue
+from time import sleep
 from typing import Any, Final, Self
 
 from syncflow import policy, timing
@@ -30,11 +31,8 @@ from syncflow.testing.waiting import Waiter, is_busy, is_elsewhere, moment_of
 __all__ = ["FakeClock"]
 
 #: Seconds (real ones) after which a parked thread looks around, at first and at most.
-_FIRST_LOOK: Final = 0.0002
-_LAST_LOOK: Final = 0.002
-
-#: The vote of who agrees to every jump.
-_ALWAYS: Final = -1
+_FIRST_LOOK: Final = 0.00002
+_LAST_LOOK: Final = 0.001
 
 #: Held while a clock is in use.
 _in_use = threading.Lock()
@@ -63,7 +61,7 @@ class FakeClock:
     In use between `__enter__` and `__exit__`, by all runs of this process; nothing has to be given
     to them. Backoff, timeouts, deadlines, ``drain`` and `ctx.sleep` go by it. When all runs and
     all their bodies wait, it jumps to the nearest moment that one of them waits for. Bodies that
-    wait for anything else, or compute, keep it where it is; see `advance` and `waiting`.
+    wait for anything else, or compute, keep it where it is; see `advance` and `wait_for`.
 
     While a body runs in another process it goes with the real clock, as that body does.
 
@@ -122,16 +120,22 @@ class FakeClock:
             self._settled = now + forward
             self._turn += 1
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the calling thread as one that waits: the clock does not stand still for it.
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Return once the condition holds; meanwhile, time may pass.
 
-        For a body that is to be deaf, but not to stop the clock, while it waits for something.
+        For a body that waits for something else than time: it is deaf to any wish that it should
+        stop, but does not stop the clock.
+
+        Args:
+            condition: Such as `Event.is_set`; called again and again in the calling thread.
         """
         parked = self._park(None, None, current.get(None))
-        parked.vote = _ALWAYS
         try:
-            yield
+            for look in _looks(timing.LONGEST_WAIT):
+                self._is_due(parked, lambda: not condition())
+                if condition():
+                    return
+                sleep(look)
         finally:
             self._unpark(parked)
 
@@ -148,17 +152,17 @@ class FakeClock:
 
     def receive(self, inbox: SimpleQueue[Any], seconds: float, waiter: Waiter) -> Any:
         """Return the next message; see `timing.receive`."""
-        if seconds <= 0 or not inbox.empty():
+        if seconds <= 0:
             return inbox.get(block=False)
         parked = self._park(moment_of(waiter), waiter, None)
         try:
             for look in _looks(seconds):
                 if self._is_due(parked, inbox.empty):
                     break
-                try:
-                    return inbox.get(timeout=look)
-                except Empty:
-                    continue
+                # What is due comes before messages, as ever: so they wait until that is decided.
+                if not (inbox.empty() or self._is_held(parked)):
+                    return inbox.get(block=False)
+                sleep(look)
             raise Empty
         finally:
             self._unpark(parked)
@@ -230,11 +234,13 @@ class FakeClock:
 
     def _is_due(self, parked: _Parked, nothing_for_it: Callable[[], bool]) -> bool:
         """Tell whether the time of a parked thread, which calls this, has come; vote for that."""
+        turn = self._turn  # first: see the head of this file
+        quiet = self._is_held(parked) or nothing_for_it()
         with self._lock:
             if self._over:
                 return True
-            if nothing_for_it() and not self._has_come(parked):
-                parked.vote = self._turn
+            if quiet and turn == self._turn and not self._has_come(parked):
+                parked.vote = turn
                 if parked.waiter is not None:
                     away = is_elsewhere(parked.waiter)
                     (self._elsewhere.add if away else self._elsewhere.discard)(parked.thread)
@@ -247,6 +253,13 @@ class FakeClock:
         now = self.monotonic() if parked.waiter is None else self.settled()
         return parked.moment is not None and parked.moment <= now
 
+    def _is_held(self, parked: _Parked) -> bool:
+        """Tell whether the moment of a run has come, but bodies have yet to come to rest."""
+        moment = parked.moment
+        if parked.waiter is None or moment is None:
+            return False
+        return self._settled < moment <= self._set[0]
+
     def _go_or_stand(self) -> None:
         """Go with the real clock as long as there are bodies that do. Holds the lock."""
         now, since = self._set
@@ -258,14 +271,15 @@ class FakeClock:
 
     def _all_rests(self) -> bool:
         """Tell whether nothing will happen unless time passes. Holds the lock."""
-        if self._elsewhere or any(one.vote not in (self._turn, _ALWAYS) for one in self._parked):
+        if self._elsewhere or any(one.vote != self._turn for one in self._parked):
             return False
         threads = {one.thread for one in self._parked}
         contexts = {one.context for one in self._parked if one.context is not None}
         if not threads.issuperset(self._runs):
             return False
         return not any(
-            one.waiter is not None and is_busy(one.waiter, threads, contexts, self._woken)
+            one.waiter is not None
+            and is_busy(one.waiter, threads, contexts, self._woken, self._is_held(one))
             for one in self._parked
         )
 

@@ -35,7 +35,11 @@ def is_elsewhere(waiter: Waiter) -> bool:
 
 
 def is_busy(
-    waiter: Waiter, threads: Collection[int], contexts: Collection[Any], woken: Collection[Any]
+    waiter: Waiter,
+    threads: Collection[int],
+    contexts: Collection[Any],
+    woken: Collection[Any],
+    held: bool,
 ) -> bool:
     """Tell whether it waits for something that needs no time to pass.
 
@@ -44,22 +48,27 @@ def is_busy(
         threads: Identifiers of the threads that are waiting.
         contexts: Of the bodies that are waiting.
         woken: The contexts of bodies that have waited, and not again since.
+        held: It leaves its messages for later: bodies that have ended rest, too.
     """
+
+    def rests(attempt: Attempt) -> bool:
+        return _rests(attempt, threads, contexts) or (held and _is_over(attempt))
+
     if isinstance(waiter, Drain):
-        return any(not _rests(attempt, threads, contexts) for attempt in waiter.adrift)
+        return any(not rests(attempt) for attempt in waiter.adrift)
     engine = waiter if isinstance(waiter, Engine) else waiter.engine
     for attempt in engine.adrift:
         # It was abandoned in its sleep: nobody waits for it, but what it does now comes first.
         late = attempt.context in woken and not _is_owed(attempt)
-        if late and not _rests(attempt, threads, contexts):
+        if late and not rests(attempt):
             return True
     if isinstance(waiter, Mapper):
         return waiter.is_short or any(
             lane.thread not in threads and lane.context not in contexts
             for lane in waiter._lanes
-            if lane.thread is not None or not waiter._place.is_full()
+            if not (waiter._place.is_full() if lane.thread is None else held and lane.over)
         )
-    return any(not _rests(attempt, threads, contexts) for attempt in _running(engine))
+    return any(not rests(attempt) for attempt in _running(engine))
 
 
 def _running(engine: Engine) -> list[Attempt]:
@@ -70,6 +79,11 @@ def _running(engine: Engine) -> list[Attempt]:
 
 def _is_away(attempt: Attempt) -> bool:
     return attempt.member.place.elsewhere and attempt.thread is None
+
+
+def _is_over(attempt: Attempt) -> bool:
+    """Tell whether its body has ended, and it is decided what that means."""
+    return attempt.outcome is not None and "end" in attempt._claims
 
 
 def _is_owed(attempt: Attempt) -> bool:
