@@ -131,7 +131,7 @@ class FakeClock:
         """
         parked = self._park(None, None, current.get(None))
         try:
-            for look in _looks(timing.LONGEST_WAIT):
+            for look in _looks():
                 self._is_due(parked, lambda: not condition())
                 if condition():
                     return
@@ -154,14 +154,17 @@ class FakeClock:
         """Return the next message; see `timing.receive`."""
         if seconds <= 0:
             return inbox.get(block=False)
-        parked = self._park(moment_of(waiter), waiter, None)
+        parked, until = self._park(moment_of(waiter), waiter, None), timing.real() + seconds
         try:
-            for look in _looks(seconds):
+            for look in _looks():
                 if self._is_due(parked, inbox.empty):
                     break
                 # What is due comes before messages, as ever: so they wait until that is decided.
-                if not (inbox.empty() or self._is_held(parked)):
-                    return inbox.get(block=False)
+                if not self._is_held(parked):
+                    if not inbox.empty():
+                        return inbox.get(block=False)
+                    if timing.real() >= until:
+                        break
                 sleep(look)
             raise Empty
         finally:
@@ -178,7 +181,7 @@ class FakeClock:
 
         parked = self._park(until, None, context)
         try:
-            for look in _looks(timing.LONGEST_WAIT):
+            for look in _looks():
                 if self._is_due(parked, nothing_for_it) or taken:
                     break
                 if lock.acquire(timeout=look):
@@ -304,9 +307,9 @@ class FakeClock:
         )
 
 
-def _looks(seconds: float) -> Iterator[float]:
-    """Yield how long to wait before each look around, in real time; so many seconds in all."""
-    until, look = timing.real() + seconds, _FIRST_LOOK
-    while (left := until - timing.real()) > 0:
-        yield min(look, left)
+def _looks() -> Iterator[float]:
+    """Yield for how long to wait, in real time, before each look around but the first."""
+    look = _FIRST_LOOK
+    while True:
+        yield look
         look = min(2 * look, _LAST_LOOK)

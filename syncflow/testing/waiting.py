@@ -63,7 +63,8 @@ def is_busy(
         if late and not rests(attempt):
             return True
     if isinstance(waiter, Mapper):
-        return waiter.is_short or any(
+        wants_more_lanes = waiter.is_short and not waiter.supply.barred
+        return wants_more_lanes or any(
             lane.thread not in threads and lane.context not in contexts
             for lane in waiter._lanes
             if not (waiter._place.is_full() if lane.thread is None else held and lane.over)

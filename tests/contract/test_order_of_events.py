@@ -21,6 +21,9 @@ from late_scene import SHORT, Scene
 
 from syncflow import CancelToken, Context, Flow, FlowResult, ProcessPool, Step
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 Gates = Callable[[str], Gate]
 
 

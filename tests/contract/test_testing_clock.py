@@ -142,6 +142,13 @@ def test_the_items_of_a_map_have_their_own_time(clock: FakeClock) -> None:
     assert (9.0, [1], [1, None]) == (clock.now, [*result.errors], result.values)
 
 
+def test_no_item_starts_when_the_time_of_the_run_is_up(clock: FakeClock) -> None:
+    """The item that wakes then makes room for another one, which must not be filled."""
+    flow = Flow("flow").map("m", sleep_item, over=[1000, 0, 0], max_concurrency=1)
+    result = flow.run(timeout=7)["m"]
+    assert (7.0, 1, 0) == (clock.now, result.attempts, result.completed)
+
+
 @pytest.mark.parametrize("pool", ["inline", "thread"])
 def test_a_flow_in_a_flow(clock: FakeClock, pool: str) -> None:
     """Its own waits are waits of the outer run."""
