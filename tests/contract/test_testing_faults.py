@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -256,6 +257,20 @@ def test_finishes_late_between_attempts(
         assert (2, [], ()) == (result["a"].value, journal.lines, result.abandoned)
         assert pytest.approx(15) == clock.now - began
         plan = FaultPlan()
+
+
+def test_the_clock_waits_for_a_body_that_finishes_late(plan: FaultPlan, clock: FakeClock) -> None:
+    """It wakes after 8 seconds, and is done with it before the retry after 15 comes."""
+    seen = []
+
+    def body(ctx: Context) -> None:
+        threading.Event().wait(0.02)  # what would be wrong has all the time it needs
+        seen.append((ctx.attempt, clock.now))
+
+    plan.finish_late("a", after=8)
+    flow = Flow("flow").step("a", body, timeout=5, retries=1, retry_delay=10)
+    plan.on(flow).run(drain=20)
+    assert [(1, 8.0), (2, 15.0)] == seen
 
 
 def test_release_lets_all_go(plan: FaultPlan, journal: Journal) -> None:
