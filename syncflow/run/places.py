@@ -63,7 +63,11 @@ class Place:
         raise NotImplementedError
 
     def is_full(self) -> bool:
-        """Tell whether an attempt has to wait here until another one ends."""
+        """Tell whether a lane has to wait here until another one ends."""
+        return False
+
+    def keeps_waiting(self, attempt: Attempt, running: int) -> bool:
+        """Tell whether an attempt waits here until one of `running` bodies of its group ends."""
         return False
 
     def unfit(self, attempt: Attempt) -> Exception | None:
@@ -145,6 +149,11 @@ class Threads(Place):
 
     def is_full(self) -> bool:
         return self._crew.is_full()
+
+    def keeps_waiting(self, attempt: Attempt, running: int) -> bool:
+        if self._seats is None:
+            return self._crew.is_full()
+        return self._seats.keeps_waiting(attempt, running)
 
     def start(self, attempt: Attempt) -> None:
         (self._seats or self._crew).start(attempt)

@@ -6,6 +6,7 @@ it may go on.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from typing import Any
 
@@ -69,7 +70,13 @@ def is_busy(
             for lane in waiter._lanes
             if not (waiter._place.is_full() if lane.thread is None else held and lane.over)
         )
-    return any(not rests(attempt) for attempt in _running(engine))
+    attempts = _running(engine)
+    started = (one for one in attempts if one.thread is not None and one.outcome is None)
+    taken = Counter(attempt.member.place for attempt in started)
+    return any(
+        not (rests(attempt) or _keeps_waiting(attempt, taken[attempt.member.place]))
+        for attempt in attempts
+    )
 
 
 def _running(engine: Engine) -> list[Attempt]:
@@ -94,7 +101,11 @@ def _is_owed(attempt: Attempt) -> bool:
 
 
 def _rests(attempt: Attempt, threads: Collection[int], contexts: Collection[Any]) -> bool:
-    """Tell whether it goes on only when time does, or when another one ends."""
-    if attempt.thread is None:
-        return attempt.outcome is None and attempt.member.place.is_full()
+    """Tell whether it has begun, and goes on only when time does."""
     return attempt.thread in threads or attempt.context in contexts
+
+
+def _keeps_waiting(attempt: Attempt, running: int) -> bool:
+    """Tell whether it begins only when another one ends."""
+    place = attempt.member.place
+    return attempt.thread is None and place.keeps_waiting(attempt, running)

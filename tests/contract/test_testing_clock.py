@@ -102,6 +102,15 @@ def test_members_wait_for_a_thread(clock: FakeClock) -> None:
     assert (12.0, close([0, 3, 8])) == (clock.now, [step.queued for step in result.steps])
 
 
+def test_members_wait_for_a_seat(clock: FakeClock) -> None:
+    """Tiny ones make the next ones line up beyond the bound: those start when others end."""
+    for _ in range(50):
+        began = clock.now
+        tiny = [Step(f"tiny{number}", do_nothing) for number in range(4)]
+        Flow("flow").parallel("g", [*tiny, *sleepers(*[10] * 8)], max_concurrency=2).run()
+        assert close(40) == clock.now - began
+
+
 def test_members_wait_for_a_foreign_thread(clock: FakeClock) -> None:
     """Nobody can tell whether an executor is full: so time passes as it does."""
     with ThreadPoolExecutor(1) as pool:
