@@ -73,13 +73,14 @@ def run_flow(
     inbox: SimpleQueue[Any] = SimpleQueue()
     taken = guard(inbox, INTERRUPT)
     result = runner = None
-    timing.enter()
     try:
         with display as hooks:
             runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout, hooks)
+            timing.enter()
             try:
                 result = runner.run(input, drain)
             finally:
+                timing.leave()
                 runner.close()
         if taken is not None:
             # Only from here on can Ctrl-C raise again; what it then finds is the finished result.
@@ -94,7 +95,6 @@ def run_flow(
             interrupt.flow_result = result  # type: ignore[attr-defined]
         raise
     finally:
-        timing.leave()
         if taken is not None:
             release(taken)
         # The traceback of an inline body leads to this frame: keep nothing that leads back to it.
