@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from contextlib import suppress
 from contextvars import ContextVar
-from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from syncflow import timing
 from syncflow.errors import StepInterrupt
 from syncflow.policy import seconds as checked_seconds
 
@@ -26,9 +26,6 @@ __all__ = ["CancelToken", "Context", "current_context"]
 
 #: What a view answers when there is no such value (None is a value).
 MISSING: Final = object()
-
-#: The longest single wait that every platform's lock accepts; longer waits are repeated.
-LONGEST_WAIT: Final = min(threading.TIMEOUT_MAX, 1e6)
 
 _REQUIRED: Final = object()
 
@@ -269,12 +266,12 @@ class Context:
 
         `None` when there is no deadline.
         """
-        return None if self._deadline is None else max(0.0, self._deadline - monotonic())
+        return None if self._deadline is None else max(0.0, self._deadline - timing.monotonic())
 
     @property
     def cancelled(self) -> bool:
         """Whether this attempt is asked to stop, or its time is up."""
-        return self._asked or (self._deadline is not None and monotonic() >= self._deadline)
+        return self._asked or (self._deadline is not None and timing.monotonic() >= self._deadline)
 
     def raise_if_cancelled(self) -> None:
         """Raise `StepInterrupt` when this attempt is asked to stop, or its time is up."""
@@ -293,17 +290,16 @@ class Context:
             StepInterrupt: this attempt is asked to stop. Clean up, and let it pass.
         """
         duration = checked_seconds(seconds, "seconds", f"step {self.step_name!r}: ctx.sleep")
-        until = monotonic() + duration
+        until = timing.monotonic() + duration
         # Locked while anybody sleeps. `_ask` sets the flag before it unlocks, this locks before it
         # looks at the flag: either the flag is seen, or the lock is opened after it was closed.
         self._waker.acquire(blocking=False)
         while True:
             self.raise_if_cancelled()
-            now = monotonic()
-            if now >= until:
+            if timing.monotonic() >= until:
                 return
             wake = until if self._deadline is None else min(until, self._deadline)
-            if self._waker.acquire(timeout=min(max(0.0, wake - now), LONGEST_WAIT)):
+            if timing.pause(self._waker, wake, self):
                 self._waker.release()  # for other threads of the body that sleep, too
 
     def _ask(self, reason: str | None = None) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 
@@ -140,6 +141,12 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
             return False
         time.sleep(0.002)
     return True
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the plugin where syncflow is on the path only, and not installed."""
+    if not config.pluginmanager.hasplugin("syncflow"):
+        config.pluginmanager.register(import_module("syncflow.pytest_plugin"), "syncflow")
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ import syncflow
 FLOORS = {
     "syncflow.errors": 0,
     "syncflow.policy": 0,
+    "syncflow.timing": 0,
     "syncflow.context": 1,
     "syncflow.definition": 1,
     "syncflow.doubts": 1,
@@ -42,6 +43,8 @@ FLOORS = {
     "syncflow.cli": 5,
     "syncflow.bench": 5,
     "syncflow.bench.suites": 5,
+    "syncflow.pytest_plugin": 5,
+    "syncflow.testing": 5,
 }
 
 #: Stand outside the house: they show what is in it.

@@ -27,8 +27,8 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from syncflow.context import LONGEST_WAIT
 from syncflow.errors import PoolClosedError
+from syncflow.timing import LONGEST_WAIT
 
 __all__ = [
     "Crew",
@@ -273,6 +273,12 @@ class Crew:
                         with suppress(RuntimeError):  # no thread to be had: `start` tries again
                             self._recruit()
                     return
+
+    def is_full(self) -> bool:
+        """Tell whether a job that waits for a thread has to wait until another job ends."""
+        with self._lock:
+            at_limit = self.limit is not None and len(self._desks) >= self.limit
+            return at_limit and all(desk[0] is not None for desk in self._desks.values())
 
     def is_idle(self) -> bool:
         """Tell whether no job is waiting for a thread."""

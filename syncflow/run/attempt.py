@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from sys import getrefcount
-from time import monotonic
 from types import CodeType, FrameType, TracebackType
 from typing import Any, Final, NamedTuple, TypeVar
 
+from syncflow import timing
 from syncflow.context import Context, current
 from syncflow.run.around import Around
 
@@ -65,7 +65,7 @@ class Outcome:
     @classmethod
     def never_started(cls, error: BaseException) -> Outcome:
         """Return the outcome of an attempt whose body could not be started."""
-        return cls(None, error, {}, None, monotonic())
+        return cls(None, error, {}, None, timing.monotonic())
 
 
 def call_body(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -119,7 +119,7 @@ def perform(
     """
     token = current.set(context)
     leave = None if context._around is None else context._around.enter()
-    started_at = monotonic()
+    started_at = timing.monotonic()
     if timeout is not None:
         context._limit(started_at + timeout)
     if on_start is not None:
@@ -129,12 +129,12 @@ def perform(
     except BaseException as error:
         _strip(error)
         context._detach()
-        return Outcome(None, error, context._writes, started_at, monotonic())
+        return Outcome(None, error, context._writes, started_at, timing.monotonic())
     finally:
         if leave is not None:
             leave()
         current.reset(token)
-    return Outcome(value, None, context._writes, started_at, monotonic())
+    return Outcome(value, None, context._writes, started_at, timing.monotonic())
 
 
 class AtHand:
@@ -202,7 +202,7 @@ def perform_each(
     token = current.set(None)  # type: ignore[arg-type]  # set to a context before each body
     watched = failed = False
     leave = None if around is None else around.enter()
-    started_at = now = monotonic()
+    started_at = now = timing.monotonic()
     for position, item in enumerate(items):
         if at.asked or (until_failure and failed):
             break
@@ -215,7 +215,7 @@ def perform_each(
         else:
             context._index += 1  # type: ignore[operator]  # of items in a row
         if timeout is not None:
-            now = monotonic()
+            now = timing.monotonic()
             at.deadline, context._deadline = now + timeout, limit
             context._limit(at.deadline)
             if not watched:
@@ -229,7 +229,7 @@ def perform_each(
             context._detach()
             failed = True
             special[position] = Outcome(
-                None, error, context._writes, now, monotonic(), overdue=at.overdue
+                None, error, context._writes, now, timing.monotonic(), overdue=at.overdue
             )
         else:
             if not (at.overdue or context._interrupted or context._writes):
@@ -237,7 +237,7 @@ def perform_each(
                 continue
             failed = failed or at.overdue
             special[position] = Outcome(
-                value, None, context._writes, now, monotonic(), overdue=at.overdue
+                value, None, context._writes, now, timing.monotonic(), overdue=at.overdue
             )
         # Off the normal way: nothing of this item may reach the next.
         context = at.context = None
@@ -248,7 +248,7 @@ def perform_each(
         leave()
     current.reset(token)
     try:
-        return Ran(values, special, started_at, monotonic())
+        return Ran(values, special, started_at, timing.monotonic())
     finally:
         # The frames of failed bodies lead here: hold nothing that leads to their errors.
         value = item = context = None

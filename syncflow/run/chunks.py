@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
 from syncflow.pools.carried import pack_around
@@ -16,7 +16,7 @@ from syncflow.pools.shared import Block
 from syncflow.pools.station import RemoteJob, Stations
 from syncflow.run.attempt import Outcome
 from syncflow.run.lanes import ChunkEnd, Lane
-from syncflow.run.remote import answer, function_blob, outcome_of
+from syncflow.run.remote import answer, deadline_of, function_blob, outcome_of, redate
 from syncflow.run.supply import NEWS, Chunk
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ChunkJob(RemoteJob):
         blob = wire.dump_by_value(items, items_named(start, context.step_name), self._kept)
         return (
             "chunk", function_blob(self._attempt), blob, start, context.flow_name, context.run_id,
-            context.step_name, number, step.timeout, context._deadline,
+            context.step_name, number, step.timeout, deadline_of(context),
             self._mapper.node.fail_fast, self._mapper.items.announces,
             pack_around(context._around),
         )  # fmt: skip
@@ -102,7 +102,12 @@ class ChunkJob(RemoteJob):
         assert self.worker is not None
         step_name = self._attempt.context.step_name
         end = chunk_end(self._chunk, reply, step_name, self.worker.rebuilt)
-        return self._deliver(end._replace(worker=self.worker.pid))
+        for outcome in end.special.values():
+            redate(outcome)
+        ran = end.ran and (timing.from_real(end.ran[0]), timing.from_real(end.ran[1]))
+        return self._deliver(
+            end._replace(started_at=_ours(end.started_at), ran=ran, worker=self.worker.pid)
+        )
 
     def crash_of(self, worker: Worker) -> BaseException:
         return worker.crash(self._attempt.context.step_name, self._chunk[2])
@@ -118,8 +123,9 @@ class ChunkJob(RemoteJob):
             guilty = guilty if killed else None
         return self._deliver(
             ChunkEnd(
-                self._chunk, [], {}, since, self.crash_of(worker), True, guilty, killed,
-                ran=None if since is None else (since, monotonic()), worker=worker.pid,
+                self._chunk, [], {}, _ours(since), self.crash_of(worker), True, guilty, killed,
+                ran=None if since is None else (timing.from_real(since), timing.monotonic()),
+                worker=worker.pid,
             )
         )  # fmt: skip
 
@@ -137,7 +143,7 @@ class ChunkJob(RemoteJob):
             self.unstick(allowed)
             return now + allowed
         position, since = at
-        if (due := since + allowed) > now:
+        if (due := timing.from_real(since) + allowed) > now:
             return due
         self._out_of_time = position
         self.kill()
@@ -147,6 +153,10 @@ class ChunkJob(RemoteJob):
         """Kill the worker, whatever it is at."""
         self._dropped = True
         self.kill()
+
+
+def _ours(instant: float | None) -> float | None:
+    return None if instant is None else timing.from_real(instant)
 
 
 class ProcessLane(Lane):
@@ -170,9 +180,9 @@ class ProcessLane(Lane):
             job = self._job = ChunkJob(self._stations, mapper, chunk)
             if mapper.items.verb is not None:
                 job.stop()
-            began = monotonic()
+            began = timing.real()
             deliver = job.run()
-            mapper.pace.took(len(chunk[1]), monotonic() - began)
+            mapper.pace.took(len(chunk[1]), timing.real() - began)
             assert deliver is not None
             deliver()
             if mapper.supply and not crew.is_idle() and self._go_last():

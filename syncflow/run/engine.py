@@ -11,10 +11,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from syncflow.context import LONGEST_WAIT, CancelToken, Context, View
+from syncflow import timing
+from syncflow.context import CancelToken, Context, View
 from syncflow.errors import StepCancelledError
 from syncflow.result import StepStatus
 from syncflow.run.effects import Effect, LateFinish
@@ -65,7 +65,7 @@ class Engine:
         self.inline = InlineBodies(token)
         # A signal handler runs when the main thread runs; the kernel may wake another thread.
         in_main = threading.current_thread() is threading.main_thread()
-        self.longest_wait = SIGNAL_SECONDS if in_main else LONGEST_WAIT
+        self.longest_wait = SIGNAL_SECONDS if in_main else timing.LONGEST_WAIT
         self._timers = Timers()
         self._members: Sequence[Member] = ()
 
@@ -91,7 +91,7 @@ class Engine:
         """
         self._group, self._members, self._view, self._error = group, members, view, error
         self._shielded = shielded
-        now = monotonic()
+        now = timing.monotonic()
         group_deadline = None if timeout is None else now + timeout
         run_deadline = None if shielded else self.deadline
         self._terms = Terms(timeout, group_deadline, run_deadline, shielded)
@@ -136,7 +136,7 @@ class Engine:
                 self.stop(message)
             else:
                 self.take(message)
-        if self.deadline is not None and monotonic() >= self.deadline:
+        if self.deadline is not None and timing.monotonic() >= self.deadline:
             self.stop(TIMEOUT)
 
     def stop(self, cause: str) -> Stop | None:
@@ -150,7 +150,7 @@ class Engine:
         """Wait for running flows no longer than their grace, whatever they are undoing."""
         for member in self._members:
             if member.place.nests and member.attempt is not None:
-                self._timers.add(monotonic() + member.step.grace, Engine._give_up, member.attempt)
+                self._timers.after(member.step.grace, Engine._give_up, member.attempt)
 
     # --- orders ------------------------------------------------------------------------------
 
@@ -183,18 +183,18 @@ class Engine:
                 self._began(attempt)
             self.inline.run(attempt, shielded=self._shielded)
             return self._ended(attempt)
+        if step.timeout is not None:  # before its body can make time pass
+            slack = step.grace if place.slow_to_end else 0.0
+            self._timers.after(step.timeout + slack, Engine._attempt_time_up, member)
         try:
             place.start(attempt)
         except Exception as error:  # the pool is closed or broken
             return self._group.failed(index, noted(attempt, error, self._terms), started=False)
-        if step.timeout is not None:
-            slack = step.grace if place.slow_to_end else 0.0
-            self._timers.add(monotonic() + step.timeout + slack, Engine._attempt_time_up, member)
         return []
 
     def _rest(self, index: int, delay: float) -> None:
         """Let a member wait for its next attempt; it holds no worker meanwhile."""
-        member, now = self._members[index], monotonic()
+        member, now = self._members[index], timing.monotonic()
         error = self._group.errors[index]
         assert error is not None
         self.watcher.retrying(member, self._group.attempts[index] + 1, error, delay)
@@ -220,14 +220,14 @@ class Engine:
             return orders
         self._insist((attempt, INSIST_SECONDS))
         if verb is not STOP or member.place.slow_to_end:
-            self._timers.add(monotonic() + member.step.grace, Engine._give_up, attempt)
+            self._timers.after(member.step.grace, Engine._give_up, attempt)
         return []
 
     def _settle(self, index: int, status: StepStatus, error: Exception | None) -> None:
         member = self._members[index]
         member.status, member.error = status, error
         member.attempts = self._group.attempts[index]
-        member.settled_at = monotonic()
+        member.settled_at = timing.monotonic()
         member.attempt = None
         if member.laps:
             member.keep(member.attempts, None, member.settled_at)
@@ -253,7 +253,7 @@ class Engine:
             orders: list[Order] = look(self, subject)
             return orders
         try:
-            message = self.inbox.get(timeout=wait)  # woken by whatever is put into the inbox
+            message = timing.receive(self.inbox, wait, self)  # woken by whatever is put there
         except Empty:
             return []
         return self._ended(message) if type(message) is Attempt else self.take(message)
@@ -337,7 +337,7 @@ class Engine:
     def _rested(self, index: int) -> list[Order]:
         if not self._shielded and (cause := self.stopping()) is not None:
             return self._stop_group(cause)  # its message is in the inbox: no attempt starts
-        member, now = self._members[index], monotonic()
+        member, now = self._members[index], timing.monotonic()
         member.backoff += now - member.ready_at
         member.ready_at = now
         return self._group.rested(index)
@@ -354,7 +354,7 @@ class Engine:
         attempt = member.attempt
         if attempt is None:
             return []
-        now, step, place = monotonic(), member.step, member.place
+        now, step, place = timing.monotonic(), member.step, member.place
         assert step.timeout is not None
         allowed = step.timeout + (step.grace if place.slow_to_end else 0.0)
         started_at = place.started_at(attempt)
@@ -373,7 +373,7 @@ class Engine:
         if not attempt.ended:
             place.interrupt(attempt)
             if place.slow_to_end:
-                self._timers.add(monotonic() + pause, Engine._insist, (attempt, 2 * pause))
+                self._timers.after(pause, Engine._insist, (attempt, 2 * pause))
         return []
 
     def _give_up(self, attempt: Attempt) -> list[Order]:
@@ -393,7 +393,7 @@ class Engine:
         self.adrift.add(attempt)
         self._began(attempt)  # should its message still be in the inbox
         attempt.end()
-        member.ran(member.place.started_at(attempt), monotonic(), attempt.worker)
+        member.ran(member.place.started_at(attempt), timing.monotonic(), attempt.worker)
         if attempt.stopping is None or attempt.stopping is EXPIRE:
             return self._group.failed(member.index, timed_out(attempt, self._terms))
         error = StepCancelledError(member.name, self._reason())

@@ -15,9 +15,9 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
 from syncflow.pools import packing
 from syncflow.pools.reply import packed
@@ -40,12 +40,14 @@ Sent = tuple[tuple[Any, ...], str, int]
 class Foreign(Place):
     """An executor that is not ours."""
 
+    elsewhere = True
+
     def __init__(self, name: str, executor: Executor) -> None:
         super().__init__(name, THREADS_AT_A_TIME)
         self._executor = executor
 
     def start(self, attempt: Attempt) -> None:
-        attempt.submitted_at = monotonic()
+        attempt.submitted_at = timing.monotonic()
         local = _Local(attempt)
         try:
             future = self._executor.submit(local)
@@ -162,7 +164,7 @@ def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
         if outcome.started_at is not None:
             # Their clock is not ours: keep the duration, not the instants.
             took = outcome.ended_at - outcome.started_at
-            outcome.ended_at = monotonic()
+            outcome.ended_at = timing.monotonic()
             outcome.started_at = outcome.ended_at - took
         attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
     attempt.outcome = outcome

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Executor, Future
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
 from syncflow.pools import packing, wire
 from syncflow.pools.reply import items_named, packed_chunk
@@ -25,6 +25,7 @@ from syncflow.run.parcel import Bundle, bundle_of
 from syncflow.run.supply import Chunk
 
 if TYPE_CHECKING:
+    from syncflow.context import Context
     from syncflow.run.jobs import Attempt
     from syncflow.run.mapper import Mapper
 
@@ -51,6 +52,10 @@ class ForeignLane(Lane):
         """Whether a chunk ends with the first item that fails."""
         return self._mapper.node.fail_fast
 
+    @property
+    def context(self) -> Context | None:
+        return self._at.context
+
     def enter(self) -> None:
         mapper, node = self._mapper, self._mapper.node
         alone = node.step.timeout is not None and node.chunk_size is None
@@ -59,7 +64,7 @@ class ForeignLane(Lane):
             mapper.inbox.put(self)
             return
         attempt = self._attempt = mapper.items.attempt(chunk)
-        attempt.submitted_at = monotonic()
+        attempt.submitted_at = timing.monotonic()
         local = _LocalChunk(self, attempt, chunk)
         try:
             future = self._future = self._executor.submit(local)
@@ -125,6 +130,7 @@ class ForeignLane(Lane):
             if mapper.supply.barred:  # it was in the executor's queue for too long
                 self._ended(attempt, ChunkEnd(chunk, [], {}, None))
                 return
+            self.thread = attempt.thread = threading.get_ident()
             mapper.announce(attempt)
             ran = attempt.scope.variables.copy().run(
                 perform_each, step.fn, items,
@@ -151,7 +157,7 @@ class ForeignLane(Lane):
             end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
             if end.started_at is not None:
                 # Their clock is not ours: keep the duration, not the instants.
-                now, seconds = monotonic(), reply[4] - reply[3]
+                now, seconds = timing.monotonic(), reply[4] - reply[3]
                 end = end._replace(
                     started_at=attempt.submitted_at, ran=(now - seconds, now),
                     worker=pid if host == os.uname().nodename else f"{host}:{pid}",
@@ -172,13 +178,14 @@ class ForeignLane(Lane):
         for outcome in end.special.values():
             date_back(outcome, attempt.submitted_at)
             if isinstance(outcome.error, StepInterrupt):
-                outcome.ended_at = monotonic()  # their clock is not ours
+                outcome.ended_at = timing.monotonic()  # their clock is not ours
         if not attempt.claim_end():
             mapper.items.ended_late(attempt, end)
             return
         if seconds is not None and end.values:
             mapper.pace.took(len(end.values), seconds)
         mapper.supply.leave()
+        self.over = True
         mapper.report(end, urgent=True)
         mapper.inbox.put(self)
 

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any, Final
 
+from syncflow import timing
 from syncflow.context import CancelToken
 from syncflow.pools.thread import shared_thread_pool
 from syncflow.result import FlowResult, RollbackStatus
@@ -159,9 +159,10 @@ class Inner:
         for inner in self._nest.inners:
             inner.drain(until, pressed)
         while self._adrift:
-            left = 0.0 if pressed() else max(0.0, until - monotonic())
+            left = 0.0 if pressed() else max(0.0, until - timing.monotonic())
             try:
-                message = self._inbox.get(timeout=min(left, _LOOK_AGAIN))
+                waiter = timing.Drain(self._adrift, until)
+                message = timing.receive(self._inbox, min(left, _LOOK_AGAIN), waiter)
             except Empty:
                 if left <= 0:
                     break
@@ -221,7 +222,7 @@ class FlowsOnThreads(Threads):
             return False  # it has ended
         if attempt.stopping is STOP:
             # A group that fails fast waits for its members, unless their own time is up.
-            started_at = attempt.started_at or monotonic()
-            if step.timeout is None or monotonic() < started_at + step.timeout + step.grace:
+            started_at = attempt.started_at or timing.monotonic()
+            if step.timeout is None or timing.monotonic() < started_at + step.timeout + step.grace:
                 return False
         return bool(inner.abandon()) and super().give_up(attempt)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import Context, View
 from syncflow.errors import (
     SerializationError,
@@ -236,8 +236,8 @@ class Items:
             return
         for position in range(guilty):
             self.again(start + position, [items[position]], number, started=True)
-        since = (end.started_at or monotonic()) if end.crashed else None
-        self._item_ended(end, guilty, Outcome(None, error, {}, since, monotonic()))
+        since = (end.started_at or timing.monotonic()) if end.crashed else None
+        self._item_ended(end, guilty, Outcome(None, error, {}, since, timing.monotonic()))
         if guilty + 1 < len(items):
             self.again(start + guilty + 1, items[guilty + 1 :], number, started=False)
 
@@ -274,7 +274,7 @@ class Items:
         if attempt.started_at is not None:
             self.started(attempt.started_at)
             self.stretches.note(
-                attempt.worker, attempt.started_at, monotonic(), failed=1, retries=number > 1
+                attempt.worker, attempt.started_at, timing.monotonic(), failed=1, retries=number > 1
             )
         attempt.end()
         if self.verb is None:
@@ -307,7 +307,7 @@ class Items:
             self.started(attempt.submitted_at)
             assert attempt.submitted_at is not None
             self.stretches.note(
-                None, attempt.submitted_at, monotonic(), len(items),
+                None, attempt.submitted_at, timing.monotonic(), len(items),
                 failed=len(items), retries=len(items) if number > 1 else 0,
             )  # fmt: skip
         attempt.end()

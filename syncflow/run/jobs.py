@@ -16,9 +16,9 @@ from collections.abc import Callable
 from contextvars import Context as Variables
 from functools import partial
 from queue import SimpleQueue
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow import timing
 from syncflow.context import Context
 from syncflow.run.attempt import Outcome, perform
 
@@ -77,7 +77,7 @@ class Attempt:
 
     __slots__ = (
         "_claims", "context", "ended", "job", "killed", "member", "outcome", "reason", "scope",
-        "started_at", "step", "stopping", "submitted_at", "worker",
+        "started_at", "step", "stopping", "submitted_at", "thread", "worker",
     )  # fmt: skip
 
     def __init__(self, scope: Scope, member: Member, context: Context) -> None:
@@ -88,6 +88,8 @@ class Attempt:
         self.context = context
         #: Name of the thread, or pid of the process, that runs the body.
         self.worker: str | int | None = None
+        #: Identifier of the thread of this process that runs the body, or undoes it late.
+        self.thread: int | None = None
         #: Written by the worker before the attempt is put into the inbox.
         self.outcome: Outcome | None = None
         #: Monotonic instant, once the body has started on a thread.
@@ -135,7 +137,7 @@ class Attempt:
         timeout = self.step.timeout
         if timeout is None or self.submitted_at is None:
             return timeout
-        return max(0.0, timeout - (monotonic() - self.submitted_at))
+        return max(0.0, timeout - (timing.monotonic() - self.submitted_at))
 
     def end(self) -> None:
         """Runner: nothing more is expected of it."""
@@ -149,8 +151,8 @@ class Attempt:
         outcome = None
         try:
             scope = self.scope
-            self.started_at = monotonic()
-            self.worker = threading.current_thread().name
+            self.started_at = timing.monotonic()
+            self.thread, self.worker = threading.get_ident(), threading.current_thread().name
             if scope.announce:
                 scope.inbox.put(("began", self))
             # `perform` enters the copy; the original is shared and never entered.

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from syncflow import timing
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.supply import Chunk
 
 if TYPE_CHECKING:
+    from syncflow.context import Context
     from syncflow.pools.crew import Crew
     from syncflow.run.jobs import Attempt
     from syncflow.run.mapper import Mapper
@@ -54,6 +55,15 @@ class Lane:
         self._mapper = mapper
         #: Who asked first, the worker that begins or the runner that takes it back, is told so.
         self._claims: dict[str, str] = {}
+        #: Identifier of the thread of this process that it runs on, once it does.
+        self.thread: int | None = None
+        #: It has come to its end, and says so.
+        self.over = False
+
+    @property
+    def context(self) -> Context | None:
+        """The context of the body at hand, in this process."""
+        return None
 
     def enter(self) -> None:
         """Wait for a worker of the pool.
@@ -103,6 +113,11 @@ class ThreadLane(Lane):
         #: The attempt at hand, and its item.
         self._at_hand: tuple[Attempt, Any] | None = None
 
+    @property
+    def context(self) -> Context | None:
+        at_hand = self._at_hand
+        return None if at_hand is None else at_hand[0].context
+
     def enter(self) -> None:
         self._crew.start(self)
 
@@ -113,12 +128,12 @@ class ThreadLane(Lane):
         mapper = self._mapper
         attempt = chunk = None
         try:
-            name = threading.current_thread().name
+            self.thread, name = threading.get_ident(), threading.current_thread().name
             take, scope, step = mapper.supply.take, mapper.scope, mapper.node.step
             while (chunk := take()) is not None:
                 attempt = mapper.items.attempt(chunk)
-                attempt.worker = name
-                attempt.started_at = monotonic()
+                attempt.thread, attempt.worker = self.thread, name
+                attempt.started_at = timing.monotonic()
                 # Set before it is looked whether to stop; the runner decides to stop before it
                 # looks at what is at hand: one of the two asks.
                 self._at_hand = attempt, chunk[1][0]
@@ -138,6 +153,7 @@ class ThreadLane(Lane):
                     # Others wait for this thread: the runner sends another lane, which goes last.
                     mapper.supply.leave()
                     break
+            self.over = True
             return partial(mapper.inbox.put, self)
         finally:
             # The frames of failed bodies lead here: hold nothing that leads to their errors.

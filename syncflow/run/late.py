@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
-from time import monotonic
 from typing import Any
 
+from syncflow import timing
 from syncflow.context import Snapshot
 from syncflow.pools.thread import shared_thread_pool
 from syncflow.run.effects import LateFinish, Record
@@ -24,10 +25,11 @@ logger = logging.getLogger("syncflow")
 
 def drain_bodies(engine: Engine, seconds: float) -> None:
     """Wait for a run's abandoned bodies, at most so long; Ctrl-C ends the wait."""
-    until = monotonic() + seconds
-    while engine.adrift and (left := until - monotonic()) > 0:
+    until = timing.monotonic() + seconds
+    while engine.adrift and (left := until - timing.monotonic()) > 0:
         try:
-            message = engine.inbox.get(timeout=min(left, engine.longest_wait))
+            wait = min(left, engine.longest_wait)
+            message = timing.receive(engine.inbox, wait, timing.Drain(engine.adrift, until))
         except Empty:
             continue
         if message is INTERRUPT:
@@ -61,6 +63,14 @@ class LateDesk:
 
     def ended(self, attempt: Attempt) -> None:
         """Deal with a body that has ended on this thread."""
+        timing.enter()
+        try:
+            self._ended(attempt)
+        finally:
+            timing.leave()
+
+    def _ended(self, attempt: Attempt) -> None:
+        attempt.thread = threading.get_ident()
         outcome, effect = attempt.outcome, attempt.member.effect
         assert outcome is not None
         assert effect is not None
@@ -83,6 +93,7 @@ class LateDesk:
 
     def undo(self, attempt: Attempt) -> None:
         """Undo what the body has done, on this thread, with what it wrote and returned."""
+        attempt.thread = threading.get_ident()
         member, outcome = attempt.member, attempt.outcome
         assert outcome is not None
         logger.warning(
@@ -121,7 +132,11 @@ class _Errand:
         self._attempt = attempt
 
     def run(self) -> None:
-        self._work(self._attempt)
+        timing.enter()
+        try:
+            self._work(self._attempt)
+        finally:
+            timing.leave()
 
     def refuse(self, error: BaseException) -> None:
         raise AssertionError("the shared pool is never closed") from error

@@ -16,9 +16,9 @@ from __future__ import annotations
 import random
 from collections import deque
 from queue import Empty
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow import timing
 from syncflow.context import View
 from syncflow.errors import (
     describe,
@@ -112,7 +112,7 @@ class Mapper:
     def drive(self) -> None:
         """Run the map until all its items have settled, and judge it."""
         member, tally, engine = self._member, self._tally, self.engine
-        member.ready_at = monotonic()
+        member.ready_at = timing.monotonic()
         if engine.deadline is not None:
             self._timers.add(engine.deadline, Mapper._stop_run, TIMEOUT)
         if self.node.step.timeout is not None:
@@ -136,7 +136,7 @@ class Mapper:
             self._source.forget()
         member.status, member.error = tally.verdict()
         member.value, member.attempts = tally.values, tally.attempts
-        member.backoff, member.settled_at = tally.backoff, monotonic()
+        member.backoff, member.settled_at = tally.backoff, timing.monotonic()
         member.laps = self.items.stretches.laps()
         if member.status is StepStatus.COMPLETED:
             member.writes = tally.writes()
@@ -144,7 +144,7 @@ class Mapper:
 
     def _time_is_up(self) -> bool:
         deadline = self.engine.deadline
-        return deadline is not None and monotonic() >= deadline
+        return deadline is not None and timing.monotonic() >= deadline
 
     def _recall(self) -> None:
         """Take back lanes that wait for a worker, and would find nothing to do.
@@ -172,12 +172,12 @@ class Mapper:
 
         An item that the source lets us wait for goes to a worker before the next one is asked for.
         """
-        until = monotonic() + GLANCE_SECONDS
+        until = timing.real() + GLANCE_SECONDS
         while not self._tally.closed and self._source.open:
             room = self._window() - len(self.supply)
             if room <= 0:
                 break
-            began = monotonic()
+            began = timing.real()
             items, error = self._source.take(room)
             if error is not None:
                 self._fail(error)
@@ -185,7 +185,7 @@ class Mapper:
                 break
             self._tally.take(items)
             self.supply.put(items)
-            now = monotonic()
+            now = timing.real()
             self._staff(at_once=now - began > GLANCE_SECONDS)
             if now >= until:
                 return True
@@ -216,6 +216,12 @@ class Mapper:
                 self._fail(error)
                 return
 
+    @property
+    def is_short(self) -> bool:
+        """Whether items wait that another lane would take."""
+        supply = self.supply
+        return bool(supply) and supply.lanes < self._bound and not self._tally.closed
+
     def _wait(self, more: bool) -> None:
         """Wait for the next thing that happens, and take note of all that has.
 
@@ -224,7 +230,7 @@ class Mapper:
         """
         supply = self.supply
         seconds = 0.0 if more else self._timers.wait(self.engine.longest_wait)
-        short = supply and supply.lanes < self._bound and not self._tally.closed
+        short = self.is_short
         taken = supply.taken
         if short:
             seconds = min(seconds, GLANCE_SECONDS)
@@ -233,7 +239,7 @@ class Mapper:
             seconds = 0.0
         try:
             # Woken by lanes and by whatever else is put into the inbox.
-            message = self.inbox.get(timeout=max(0.0, seconds))
+            message = timing.receive(self.inbox, max(0.0, seconds), self)
             while True:
                 self._take(message)
                 message = self.inbox.get_nowait()
@@ -242,7 +248,7 @@ class Mapper:
         self._asleep = False
         if short and not more and supply.taken - taken < TINY_ITEMS * supply.lanes:
             self._staff(at_once=True)
-        now = monotonic()  # what looks add themselves is for the next time
+        now = timing.settled()  # what looks add themselves is for the next time
         while self._timers.is_due(now):
             look, subject = self._timers.pop()
             look(self, subject)
@@ -280,7 +286,7 @@ class Mapper:
         """See to what follows of what items have come to."""
         items, tally = self.items, self._tally
         for delay, chunk in items.to_rest:
-            self._timers.add(monotonic() + delay, Mapper._rested, chunk)
+            self._timers.after(delay, Mapper._rested, chunk)
         items.to_rest.clear()
         if items.broken is not None and tally.broken is None:
             self._fail(items.broken)
@@ -298,7 +304,7 @@ class Mapper:
 
         A body that starts after this has its whole time to come: so no body is looked at late.
         """
-        now = monotonic()
+        now = timing.monotonic()
         looks = [lane.look(now, timeout) for lane in list(self._lanes)]
         nearest = min((look for look in looks if look is not None), default=now + timeout)
         self._timers.add(min(nearest, now + timeout), Mapper._look, timeout)
@@ -306,7 +312,7 @@ class Mapper:
     def _tell(self, _: None) -> None:
         """Report progress."""
         self.engine.watcher.progress(self._member, self._tally.progress)
-        self._timers.add(monotonic() + PROGRESS_SECONDS, Mapper._tell, None)
+        self._timers.after(PROGRESS_SECONDS, Mapper._tell, None)
 
     def _stop_run(self, cause: str) -> None:
         stop = self.engine.stop(cause)
@@ -326,7 +332,7 @@ class Mapper:
         self._close(reason, stopped=verb is DROP)
         self._insist(INSIST_SECONDS)
         if verb is DROP or self._place.slow_to_end:
-            self._timers.add(monotonic() + self.node.step.grace, Mapper._drop, INSIST_SECONDS)
+            self._timers.after(self.node.step.grace, Mapper._drop, INSIST_SECONDS)
 
     def _close(self, reason: str, *, stopped: bool = False) -> None:
         """Let nothing more start: settle what waits, take lanes back that have not begun."""
@@ -344,14 +350,14 @@ class Mapper:
         for lane in self._lanes:
             lane.ask()
         if self._lanes and self._place.slow_to_end:
-            self._timers.add(monotonic() + pause, Mapper._insist, 2 * pause)
+            self._timers.after(pause, Mapper._insist, 2 * pause)
 
     def _drop(self, pause: float) -> None:
         """Give up on what was asked to stop and has not; and on what begins in this very moment."""
         for lane in list(self._lanes):
             lane.drop()
         if self._lanes:
-            self._timers.add(monotonic() + pause, Mapper._drop, pause)
+            self._timers.after(pause, Mapper._drop, pause)
 
     def abandon_chunk(self, lane: Lane, attempt: Attempt, chunk: Chunk, queued: bool) -> None:
         """Give up on a chunk that has had its time or its grace; `queued`: it has not begun."""

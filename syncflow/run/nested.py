@@ -10,9 +10,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import Context, Snapshot
 from syncflow.errors import RollbackIncompleteError, StepInterrupt, SyncflowError
 from syncflow.result import CompensationResult, CompensationStatus, FlowResult
@@ -58,6 +58,7 @@ def run_nested(flow: Flow, ctx: Context) -> FlowResult:
     elif missed(taken):
         inbox.put(INTERRUPT)
     runner = result = error = None
+    timing.enter()
     try:
         runner = _NestedRunner(flow, ctx, inner, inbox, share)
         result = runner.run(ctx.input, drain=0.0)
@@ -68,6 +69,7 @@ def run_nested(flow: Flow, ctx: Context) -> FlowResult:
         error = runner.failure(result)
         raise error
     finally:
+        timing.leave()
         if runner is not None and (result is None or not result.ok):
             runner.close()
         if taken is not None:
@@ -155,7 +157,7 @@ class _NestedRunner(Runner):
         Returns:
             How it went, and the state that the compensations wrote (empty unless all completed).
         """
-        began = monotonic()
+        began = timing.monotonic()
         self._guard = None if outer is None else Guard(self._inbox, INTERRUPT, outer)
         self._engine = self._make_engine(self._inbox, None)
         self._engine.adrift = self._adrift
@@ -184,7 +186,7 @@ class _NestedRunner(Runner):
             error=failed,
             attempts=0 if skipped else 1,
             started_at=None if skipped else clock.at(began),
-            duration=0.0 if skipped else monotonic() - began,
+            duration=0.0 if skipped else timing.monotonic() - began,
             late=late,
         )
         undoing._worker = threading.current_thread().name
@@ -195,7 +197,7 @@ class _NestedRunner(Runner):
     def _explain(self, cause: str) -> Stop | None:
         """Say what stopping means; when it does stop, it comes to an end by itself from here on."""
         deadline = self._engine.deadline
-        if cause is CANCEL and deadline is not None and monotonic() >= deadline:
+        if cause is CANCEL and deadline is not None and timing.monotonic() >= deadline:
             cause = TIMEOUT  # the outer run has noticed first
         stop = super()._explain(cause)
         if stop is not None and not self._rolling_back:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
@@ -125,7 +125,7 @@ class Bundle:
     def context(self, view: _Parcel, index: int | None) -> Context:
         """Return the context of the body, or of that of one item."""
         cause = None if self._error is None else packing.unpack_error(self._error)
-        deadline = None if self._remaining is None else monotonic() + self._remaining
+        deadline = None if self._remaining is None else timing.monotonic() + self._remaining
         return Context(*self._names, view, deadline, cause, index)
 
 

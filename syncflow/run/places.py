@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow import timing
 from syncflow.definition import pool_of
 from syncflow.errors import SerializationError
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
@@ -42,6 +43,8 @@ class Place:
     inline = False
     nests = False
     slow_to_end = False
+    #: Whether bodies may run in other processes, which live in real time.
+    elsewhere = False
     #: Whether a map adds lanes here only when it shows that they are needed.
     lanes_on_demand = False
     #: Whether items of a map travel here in chunks.
@@ -58,6 +61,14 @@ class Place:
     def lane(self, mapper: Mapper) -> Lane:
         """Return a new lane of a map."""
         raise NotImplementedError
+
+    def is_full(self) -> bool:
+        """Tell whether a lane has to wait here until another one ends."""
+        return False
+
+    def keeps_waiting(self, attempt: Attempt, running: int) -> bool:
+        """Tell whether an attempt waits here until one of `running` bodies of its group ends."""
+        return False
 
     def unfit(self, attempt: Attempt) -> Exception | None:
         """Return the error when the function of a map can never run here."""
@@ -136,6 +147,14 @@ class Threads(Place):
     def lane(self, mapper: Mapper) -> Lane:
         return ThreadLane(mapper, self._crew)
 
+    def is_full(self) -> bool:
+        return self._crew.is_full()
+
+    def keeps_waiting(self, attempt: Attempt, running: int) -> bool:
+        if self._seats is None:
+            return self._crew.is_full()
+        return self._seats.keeps_waiting(attempt, running)
+
     def start(self, attempt: Attempt) -> None:
         (self._seats or self._crew).start(attempt)
 
@@ -154,6 +173,7 @@ class Processes(Place):
     """A `ProcessPool`."""
 
     slow_to_end = True
+    elsewhere = True
 
     def __init__(self, name: str, pool: Any) -> None:
         super().__init__(name, pool.max_workers)
@@ -187,7 +207,7 @@ class Processes(Place):
 
     def started_at(self, attempt: Attempt) -> float | None:
         started_at: float | None = attempt.job and attempt.job.started_at()
-        return started_at
+        return None if started_at is None else timing.from_real(started_at)
 
     def interrupt(self, attempt: Attempt) -> None:
         if attempt.job is not None:

@@ -6,10 +6,10 @@ import pickle
 import threading
 from collections.abc import Callable
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from syncflow.context import MISSING, Snapshot
+from syncflow import timing
+from syncflow.context import MISSING, Context, Snapshot
 from syncflow.errors import SerializationError
 from syncflow.mapping import OverItem
 from syncflow.pools import packing, wire
@@ -22,7 +22,7 @@ from syncflow.run.attempt import Outcome
 if TYPE_CHECKING:
     from syncflow.run.jobs import Attempt
 
-__all__ = ["BodyJob", "answer", "function_blob", "outcome_of"]
+__all__ = ["BodyJob", "answer", "deadline_of", "function_blob", "outcome_of", "redate"]
 
 
 def function_blob(attempt: Attempt) -> Blob:
@@ -121,6 +121,18 @@ def outcome_of(
     return outcome
 
 
+def deadline_of(context: Context) -> float | None:
+    """Return the deadline of a body that lives in real time."""
+    return None if context._deadline is None else timing.to_real(context._deadline)
+
+
+def redate(outcome: Outcome) -> None:
+    """Turn the instants of a worker process, which lives in real time, into ours."""
+    if outcome.started_at is not None:
+        outcome.started_at = timing.from_real(outcome.started_at)
+    outcome.ended_at = timing.from_real(outcome.ended_at)
+
+
 class BodyJob(RemoteJob):
     """Carries an `Attempt` to a worker process and its outcome back."""
 
@@ -137,7 +149,7 @@ class BodyJob(RemoteJob):
         attempt, context = self._attempt, self._attempt.context
         return (
             "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
-            context.attempt, attempt.step.timeout, context._deadline,
+            context.attempt, attempt.step.timeout, deadline_of(context),
             None if context.error is None else packing.pack_error(context.error),
             attempt.scope.announce, context._index, pack_around(context._around),
         )  # fmt: skip
@@ -151,15 +163,18 @@ class BodyJob(RemoteJob):
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         assert self.worker is not None
         step_name = self._attempt.context.step_name
-        return self._deliver(outcome_of(reply, step_name, self.worker.rebuilt))
+        outcome = outcome_of(reply, step_name, self.worker.rebuilt)
+        redate(outcome)
+        return self._deliver(outcome)
 
     def crash_of(self, worker: Worker) -> BaseException:
         context = self._attempt.context
         return worker.crash(context.step_name, context.attempt)
 
     def crashed(self, worker: Worker) -> Callable[[], None]:
-        now = monotonic()
-        started_at = worker.page.started_at(self.task) or now
+        now = timing.monotonic()
+        since = worker.page.started_at(self.task)
+        started_at = now if since is None else timing.from_real(since)
         return self._deliver(Outcome(None, self.crash_of(worker), {}, started_at, now))
 
     def refused(self, error: BaseException) -> Callable[[], None]:

@@ -8,9 +8,10 @@ import threading
 from collections import ChainMap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from time import monotonic, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import Snapshot
 from syncflow.errors import GroupFailedError
 from syncflow.laps import Lap, Stretches
@@ -48,7 +49,7 @@ class Clock:
     """Turns monotonic instants of one run into UTC: a clock that is set back changes nothing."""
 
     def __init__(self) -> None:
-        self.origin = monotonic()
+        self.origin = timing.monotonic()
         self._offset = time() - self.origin
 
     def at(self, instant: float) -> datetime:
@@ -146,7 +147,7 @@ def compensate(
     """
     member = Member(0, undo, places.of(undo, None), name, group, item)
     decider = Group([undo], [Lane(1)], fail_fast=True, uniform=random.uniform)
-    began = monotonic()
+    began = timing.monotonic()
     engine.drive(decider, [member], view, error=error, shielded=True)
     completed = member.status is StepStatus.COMPLETED
     if not completed:
@@ -196,7 +197,7 @@ def compensate_items(
     undo, tally = member.step.undo, member.tally
     assert undo is not None
     assert tally is not None
-    began = monotonic()
+    began = timing.monotonic()
     errors: list[Exception] = []
     stretches = Stretches()
     written: dict[str, Any] = {}
@@ -240,7 +241,7 @@ def compensate_items(
         error=cause,
         attempts=attempts,
         started_at=started_at,
-        duration=monotonic() - began,
+        duration=timing.monotonic() - began,
     )
     result._worker, result._laps = threading.current_thread().name, stretches.laps()
     if started_at is not None:

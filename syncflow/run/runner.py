@@ -11,9 +11,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextvars import copy_context
 from queue import SimpleQueue
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from syncflow import timing
 from syncflow.context import CancelToken, Snapshot
 from syncflow.definition import Parallel
 from syncflow.errors import (
@@ -124,7 +124,7 @@ class Runner:
                 error = stopped.error
             if error is not None:
                 self._roll_back(error)
-            until = monotonic() + drain
+            until = timing.monotonic() + drain
             if drain:
                 drain_bodies(self._engine, drain)
             self._engine.look()
@@ -230,7 +230,7 @@ class Runner:
             min_success=None if parallel is None else parallel.min_success,
             uniform=random.uniform,
         )
-        began = monotonic()
+        began = timing.monotonic()
         self._members += members
         self._engine.drive(
             group, members, self._view, timeout=None if parallel is None else parallel.timeout
@@ -240,7 +240,7 @@ class Runner:
             status, error = StepStatus.FAILED, conflict
         if parallel is not None:
             results = tuple(self._reporter.results[step.name] for step in steps)
-            judged = GroupResult(node.name, status, error, monotonic() - began, results)
+            judged = GroupResult(node.name, status, error, timing.monotonic() - began, results)
             judged._started_at = self._clock.at(began)
             self._groups[node.name] = judged
         return error
@@ -370,7 +370,7 @@ class Runner:
             compensations=in_order(self._compensations),
             abandoned=tuple(step.name for step in steps if step.name in adrift),
             started_at=self._clock.at(self._clock.origin),
-            duration=monotonic() - self._clock.origin,
+            duration=timing.monotonic() - self._clock.origin,
         )
         result._thread = threading.current_thread().name
         hook = {"completed": "complete", "failed": "fail", "cancelled": "cancel"}[status]

@@ -29,10 +29,11 @@ class Seats:
         bound: How many there are.
     """
 
-    __slots__ = ("_crew", "_free", "_line", "_lock")
+    __slots__ = ("_bound", "_crew", "_free", "_line", "_lock")
 
     def __init__(self, crew: Crew, bound: int) -> None:
         self._crew = crew
+        self._bound = bound
         #: Guards both that follow. Only the crew's lock is taken while it is held.
         self._lock = threading.Lock()
         self._free = bound
@@ -55,6 +56,11 @@ class Seats:
             except BaseException:
                 self._line.pop()
                 raise
+
+    def keeps_waiting(self, attempt: Attempt, running: int) -> bool:
+        """Tell whether it is in line, and each seat is taken by one of `running` bodies."""
+        with self._lock:
+            return attempt in self._line and running >= self._bound - self._free
 
     def following(self) -> Attempt | None:
         """Return the next in line for a seat; when there is none, the seat is free."""

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from syncflow import policy
+from syncflow import policy, timing
 from syncflow.context import CancelToken
 from syncflow.definition import Parallel, Step, checked_pools, pool_of
 from syncflow.errors import DefinitionError, DefinitionTypeError
@@ -76,9 +76,11 @@ def run_flow(
     try:
         with display as hooks:
             runner = Runner(flow, nodes, run_id, places, inbox, taken, cancel, timeout, hooks)
+            timing.enter()
             try:
                 result = runner.run(input, drain)
             finally:
+                timing.leave()
                 runner.close()
         if taken is not None:
             # Only from here on can Ctrl-C raise again; what it then finds is the finished result.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
-from time import monotonic
 from typing import Any
+
+from syncflow import timing
 
 __all__ = ["Timers"]
 
@@ -25,9 +26,18 @@ class Timers:
         self._serial += 1
         heapq.heappush(self._heap, (when, self._serial, look, subject))
 
+    def after(self, seconds: float, look: Callable[..., Any], subject: Any) -> None:
+        """Have `look` called with `subject` so many seconds from now."""
+        self.add(timing.monotonic() + seconds, look, subject)
+
+    @property
+    def nearest(self) -> float | None:
+        """The instant of the nearest; `None`: there is none."""
+        return self._heap[0][0] if self._heap else None
+
     def wait(self, longest: float) -> float:
         """Return the seconds until the nearest is due, at most `longest`; 0 or less when it is."""
-        return min(self._heap[0][0] - monotonic(), longest) if self._heap else longest
+        return min(self._heap[0][0] - timing.settled(), longest) if self._heap else longest
 
     def is_due(self, now: float) -> bool:
         """Tell whether the nearest is due at a monotonic instant."""

@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from contract_tools import Gate, Journal, Pool, Recorder, warm_up
+from contract_tools import Gate, Journal, Pool, Recorder, clocks, warm_up
 from late_scene import Scene
+
+from syncflow.testing import FakeClock
 
 _PROCESS = pytest.param("process", marks=pytest.mark.xdist_group("process"))
 
@@ -51,6 +53,14 @@ def abandoning_pool(request: pytest.FixtureRequest) -> Iterator[Pool]:
         executor.shutdown(wait=False)  # the gates that its bodies wait at may still be shut
     else:
         yield request.param
+
+
+@pytest.fixture
+def clock(syncflow_clock: FakeClock) -> Iterator[FakeClock]:
+    """Let runs go by a fake clock, which passes while bodies wait at a gate."""
+    clocks.append(syncflow_clock)
+    yield syncflow_clock
+    clocks.clear()
 
 
 @pytest.fixture

@@ -8,9 +8,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from syncflow import Context, Event, Flow, Hooks, Step
+
+if TYPE_CHECKING:
+    from syncflow.testing import FakeClock
 
 #: A pool as a step names it: one of ours by its name, or an executor.
 Pool = str | Executor
@@ -26,6 +29,10 @@ def wait_until(condition: Callable[[], bool], what: str = "the condition") -> No
         if time.monotonic() > until:
             raise AssertionError(f"waited in vain for {what}")
         time.sleep(0.001)
+
+
+#: The fake clock that runs of this process go by, if they do.
+clocks: list[FakeClock] = []
 
 
 class Gate:
@@ -45,6 +52,8 @@ class Gate:
 
     def wait(self) -> None:
         """Return once the gate is open; deaf to any wish that the body should stop."""
+        for clock in clocks:
+            clock.wait_for(lambda: self.is_open)
         wait_until(lambda: self.is_open, self.path)
 
 
@@ -148,6 +157,13 @@ class UnpicklableError(Exception):
     def __init__(self, first: str, second: str) -> None:
         super().__init__(first)
         self.second = Unpicklable()
+
+
+def work(seconds: float) -> None:
+    """Take a while, by the clock that the run goes by."""
+    for clock in clocks:
+        clock.advance(seconds)
+    time.sleep(0.001 if clocks else seconds)
 
 
 # --- bodies at module level ------------------------------------------------------------------

@@ -24,6 +24,9 @@ from contract_tools import (
 
 from syncflow import CancelToken, Context, Flow, FlowResult, Hooks, Step, current_context
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def failing_once(ctx: Context) -> str:
     """Fail at the first attempt."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from contract_tools import PATIENCE, BodyError, Gate, Recorder, fail, wait_until
 from late_scene import UNDONE, Scene
 
 from syncflow import Context, Flow, Step
+
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
 
 # --- with a later attempt --------------------------------------------------------------------
 

@@ -20,6 +20,10 @@ from contract_tools import (
 from late_scene import SHORT, UNDONE, Scene
 
 from syncflow import CancelToken, Context, Event, Flow, FlowResult, Hooks, Step
+from syncflow.testing import FaultPlan
+
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
 
 Gates = Callable[[str], Gate]
 
@@ -216,13 +220,11 @@ def test_a_late_compensation_may_run_in_a_process(scene: Scene) -> None:
 
 
 def draining(scene: Scene, drain: float) -> FlowResult:
-    """Run a flow that fails with a hanging body, which is released soon after."""
-    timer = threading.Timer(0.1, scene.release.open)
-    flow = Flow("flow", hooks=[When("on_step_fail", timer.start)]).step(scene.step())
-    try:
-        return flow.run(drain=drain)
-    finally:
-        timer.join()
+    """Run a flow that fails with a hanging body, which goes on soon after."""
+    plan = FaultPlan()
+    plan.finish_late("slow", after=2 * SHORT)
+    scene.release.open()
+    return plan.on(Flow("flow").step(scene.step())).run(drain=drain)
 
 
 def test_drain_waits_for_abandoned_bodies(scene: Scene) -> None:

@@ -52,6 +52,9 @@ from syncflow import (
     WorkerCrashedError,
 )
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 SIZES = pytest.mark.parametrize("chunk_size", ["auto", 1, 3, 1000])
 
 #: Seconds. Short, and long enough for a body that has nothing to do.

@@ -13,6 +13,9 @@ from map_tools import Aside, double, fail_item, fail_odd, run_aside, same
 
 from syncflow import Context, Flow, FlowResult, GroupFailedError, Hooks, Step, StepTimeoutError
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 SIZES = pytest.mark.parametrize("chunk_size", ["auto", 1, 3])
 
 #: Seconds after which an item is abandoned.
@@ -309,7 +312,7 @@ def test_a_run_that_drains_waits_until_a_late_item_is_undone(
 
     def undo(ctx: Context, item: int) -> None:
         begun.open()
-        go_on.wait()
+        wait_until(lambda: go_on.is_open)  # without letting time pass: `drain` has an end
 
     flow = late.flow(compensate=undo).step("next", lambda ctx: late.release.open())
     run = Aside(flow, drain=20)

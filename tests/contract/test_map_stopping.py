@@ -259,6 +259,7 @@ def test_a_token_may_come_at_any_moment(worker_pool: Pool, items: int) -> None:
 # --- the run's time --------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_time_of_the_run_ends_the_map(worker_pool: Pool, gate: Gate) -> None:
     """Its items are cancelled, the flow has failed."""
     flow = Flow("flow").map("m", opening(gate), range(3), pool=worker_pool, max_concurrency=1,
@@ -271,6 +272,7 @@ def test_the_time_of_the_run_ends_the_map(worker_pool: Pool, gate: Gate) -> None
     assert found.attempts <= 1  # the item that saw the end was the last to start
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_time_of_the_run_ends_the_source() -> None:
     """It sees it in its context."""
 
@@ -285,6 +287,7 @@ def test_the_time_of_the_run_ends_the_source() -> None:
     )  # fmt: skip
 
 
+@pytest.mark.usefixtures("clock")
 def test_the_time_of_the_run_ends_a_source_that_has_not_begun() -> None:
     """The map is cancelled, not complete."""
 

@@ -30,6 +30,9 @@ from syncflow import (
     StepInterrupt,
 )
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 Gates = Callable[[str], Gate]
 
 

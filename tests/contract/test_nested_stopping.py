@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail, sleep_long, wait_until
+from contract_tools import BodyError, Gate, Journal, When, do_nothing, fail, sleep_long
 from late_scene import SHORT
 
 from syncflow import (
@@ -23,6 +23,10 @@ from syncflow import (
 )
 from syncflow.run.inner import FlowsOnThreads, Inner, Nest
 from syncflow.run.jobs import Attempt
+from syncflow.testing import FakeClock
+
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
 
 Gates = Callable[[str], Gate]
 
@@ -143,11 +147,11 @@ def test_the_timeout_of_its_group_reaches_in(journal: Journal) -> None:
     )  # fmt: skip
 
 
-def test_a_flow_that_hears_of_its_deadline_from_outside_has_timed_out() -> None:
+def test_a_flow_that_hears_of_its_deadline_from_outside_has_timed_out(clock: FakeClock) -> None:
     """It was deaf when its time was up, and finds that it was asked to stop, too."""
 
     def deaf(ctx: Context) -> None:
-        wait_until(lambda: ctx._asked)
+        clock.wait_for(lambda: ctx._asked)
 
     steps = [Flow("sub").step("deaf", deaf), Step("good", do_nothing)]
     result = Flow("outer").parallel("group", steps, timeout=SHORT).run()

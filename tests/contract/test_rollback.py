@@ -32,6 +32,9 @@ from syncflow import (
     StepTimeoutError,
 )
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def undoing(journal: Journal) -> Callable[[Context], None]:
     """Return a compensation that notes whose it is."""

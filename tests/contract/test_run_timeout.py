@@ -9,6 +9,9 @@ from contract_tools import BodyError, Gate, Journal, Pool, When, do_nothing, fai
 
 from syncflow import CancelToken, Context, Flow, FlowResult, FlowTimeoutError, Step
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 #: Seconds.
 SHORT = 0.1
 

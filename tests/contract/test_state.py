@@ -10,6 +10,9 @@ from contract_tools import BodyError, Gate, Journal, Pool, do_nothing, fail, wai
 
 from syncflow import Context, Flow, StateConflictError, Step, StepStatus
 
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
+
 
 def write(key: str, value: Any) -> Callable[[Context], None]:
     """Return a body that writes one value."""

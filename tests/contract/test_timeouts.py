@@ -21,6 +21,7 @@ from contract_tools import (
     sleep_long,
     swallow_everything,
     wait_until,
+    work,
 )
 
 from syncflow import (
@@ -33,6 +34,9 @@ from syncflow import (
     StepTimeoutError,
     ThreadPool,
 )
+
+#: Runs go by a fake clock; bodies in processes, and whoever waits for them, by the real one.
+pytestmark = pytest.mark.usefixtures("clock")
 
 #: Seconds. Short, and long enough for a body that has nothing to do.
 SHORT = 0.1
@@ -110,7 +114,7 @@ def test_an_interrupt_at_the_deadline_is_a_timeout(worker_pool: Pool) -> None:
     def body(ctx: Context) -> None:
         while True:
             ctx.raise_if_cancelled()
-            time.sleep(0.001)
+            work(SHORT / 4)
 
     result = run_one(body, worker_pool, timeout=SHORT, retries=1, retry_on=StepTimeoutError)
     assert (2, StepTimeoutError) == (result.attempts, type(result.error))
@@ -123,7 +127,7 @@ def test_time_counts_from_the_start_of_the_body(make: Callable[[int], Executor])
     """Waiting for a worker does not count."""
 
     def occupy(ctx: Context) -> None:
-        time.sleep(3 * SHORT)
+        ctx.sleep(3 * SHORT)
 
     steps = [Step("first", occupy), Step("second", do_nothing, timeout=SHORT)]
     with make(1) as pool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import syncflow.context
+import syncflow.timing
 from syncflow.context import MISSING, CancelToken, Context, Snapshot, current_context
 from syncflow.errors import DefinitionError, StepInterrupt
 from syncflow.result import StepResult, StepStatus
@@ -427,7 +427,7 @@ def test_sleep_of_nothing_returns(ctx: Context) -> None:
 
 def test_sleep_waits_in_parts(ctx: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sleep that is longer than a lock can wait is made of several waits."""
-    monkeypatch.setattr(syncflow.context, "LONGEST_WAIT", 0.001)
+    monkeypatch.setattr(syncflow.timing, "LONGEST_WAIT", 0.001)
     waits: list[int] = []
     ctx._waker = TellingLock(lambda: waits.append(1))
     ctx.sleep(0.01)
