@@ -17,6 +17,7 @@ task has used up its failures: if the worker dies now, it says so at once, and t
 from __future__ import annotations
 
 import asyncio
+import logging
 import pickle
 import re
 from collections import deque
@@ -363,7 +364,10 @@ def dask_pool(address: str = "dask://local", *, timeout: float = 5.0) -> Iterato
             # A worker that dies twice within these seconds is not started again.
             dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
             distributed.LocalCluster(
-                n_workers=loky.cpu_count(), threads_per_worker=1, dashboard_address="127.0.0.1:0"
+                n_workers=loky.cpu_count(),
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,  # results tell what went wrong; it logs its own end
             ) as cluster,
             distributed.Client(cluster, set_as_default=False) as client,
         ):
