@@ -1,6 +1,7 @@
 """`syncflow run`."""
 
 import json
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -9,6 +10,7 @@ import click
 
 from syncflow import DefinitionError, Flow, FlowResult, SyncflowError
 from syncflow.cli import exit_codes
+from syncflow.cli.dask_pool import DASK, open_pools
 from syncflow.cli.files import FILE, writable, wrote
 from syncflow.cli.inputs import read_input
 from syncflow.cli.signals import sigterm_as_ctrl_c
@@ -29,8 +31,8 @@ def _parse_pools(
         name, equals, spec = value.partition("=")
         if not (name and equals):
             raise click.BadParameter(f"{value!r} is not NAME=SPEC")
-        if spec not in POOL_SPECS:
-            raise click.BadParameter(f"{spec!r} is not one of {', '.join(POOL_SPECS)}")
+        if spec not in POOL_SPECS and not spec.startswith(DASK):
+            raise click.BadParameter(f"{spec!r} is not one of {', '.join(POOL_SPECS)}, {DASK}...")
         pools[name] = spec
     return pools
 
@@ -54,7 +56,8 @@ def _parse_pools(
     multiple=True,
     metavar="NAME=SPEC",
     callback=_parse_pools,
-    help="Run what the flow gives to pool NAME on SPEC (thread, process, inline) instead.",
+    help="Run what the flow gives to pool NAME on SPEC instead: thread, process, inline, "
+    "dask://host:port, or dask://local for a cluster that is started on this machine.",
 )
 @click.option(
     "--progress/--no-progress",
@@ -87,6 +90,7 @@ def run_command(
       echo '{"sku": "A-1"}' | syncflow run shop.flows:checkout --input -
       syncflow run shop.flows:checkout --pool process=thread
       syncflow run shop.flows:checkout --trace checkout.json
+      syncflow run shop.flows:checkout --pool process=dask://10.0.0.7:8786
     """
     result: FlowResult | None
     if trace_file is not None:
@@ -94,7 +98,9 @@ def run_command(
     with prints_to_stderr(), sigterm_as_ctrl_c() as stop:
         try:
             value = read_input(source)
-            result = _run_flow(load_flow(target), value, timeout, pools, progress)
+            flow = load_flow(target)  # first: the path it adds is that of local workers, too
+            with open_pools(pools) as opened:
+                result = _run_flow(flow, value, timeout, opened, progress)
             code = _exit_code(result)
         except KeyboardInterrupt as interrupt:
             result = getattr(interrupt, "flow_result", None)
@@ -112,7 +118,11 @@ def run_command(
 
 
 def _run_flow(
-    flow: Flow, value: object, timeout: float | None, pools: dict[str, str], progress: bool
+    flow: Flow,
+    value: object,
+    timeout: float | None,
+    pools: dict[str, str | Executor],
+    progress: bool,
 ) -> FlowResult:
     try:
         return flow.run(value, timeout=timeout, pools=pools or None, progress=progress)

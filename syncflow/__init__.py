@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         StepResult,
         StepStatus,
     )
+    from syncflow.run.dask import dask_pool
 
 __all__ = [
     "BodyExitError",
@@ -88,6 +89,7 @@ __all__ = [
     "WorkerCrashedError",
     "check",
     "current_context",
+    "dask_pool",
     "mermaid",
     "step",
     "tree",
@@ -136,6 +138,7 @@ _HOMES = {
     "StepResult": "syncflow.result",
     "StepStatus": "syncflow.result",
     "ProcessPool": "syncflow.pools.process",
+    "dask_pool": "syncflow.run.dask",
     "ThreadPool": "syncflow.pools.thread",
 }
 

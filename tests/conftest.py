@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from frames import current_frames
@@ -29,11 +31,16 @@ FDS_OF_A_TRACKER = 1
 #: In the command lines of worker processes, and of the trackers of loky and multiprocessing.
 WORKER, TRACKER = "syncflow-worker", "resource_tracker"
 
-#: How the names of threads begin that the shared pools keep.
-SHARED_THREADS = ("syncflow-thread-", "syncflow-process-")
+#: How the names of threads begin that the shared pools keep, and that Dask keeps for itself.
+SHARED_THREADS = ("syncflow-thread-", "syncflow-process-", "Dask-")
 
 #: How the names of shared-memory files begin that can be ours; others use /dev/shm, too.
 OURS_IN_SHM = (f"syncflow-{os.getpid()}-", f"sem.loky-{os.getpid()}-")
+
+
+#: The Dask clusters that are up. They open connections, and start workers, as they need them; what
+#: is left of them is looked at when they end.
+clusters: list[Any] = []
 
 
 def in_a_body(frame: FrameType | None) -> bool:
@@ -110,7 +117,10 @@ class Snapshot:
 
     def leaks(self) -> list[str]:
         """Return what there is now that neither was there before nor belongs to a shared pool."""
-        found = [f"thread {thread.name}" for thread in foreign_threads() - self.threads]
+        if clusters:
+            return []
+        found = [f"/dev/shm/{name}" for name in shared_memory() - self.shared_memory]
+        found += [f"thread {thread.name}" for thread in foreign_threads() - self.threads]
         now = children()
         workers = {pid for pid, command in now.items() if WORKER in command}
         allowed = min(worker_threads(), usable_cores()) if workers else 0
@@ -129,7 +139,6 @@ class Snapshot:
         if grown > 0:
             new = {fd: path for fd, path in open_now.items() if self.descriptors.get(fd) != path}
             found.append(f"{grown} more file descriptors; new are {new}")
-        found += [f"/dev/shm/{name}" for name in shared_memory() - self.shared_memory]
         return found
 
 
@@ -175,3 +184,49 @@ def shared_pools_end() -> Iterator[None]:
             getattr(loaded, name)().shutdown(wait=True, cancel_futures=True)
     left = [command for command in children().values() if WORKER in command]
     assert [] == left
+
+
+@contextmanager
+def dask_cluster(workers: int) -> Iterator[Any]:
+    """Start a Dask cluster; check that it leaves no process behind."""
+    distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
+    import dask
+
+    before = children().keys()
+    with (
+        # A worker that dies twice within these seconds is not started again.
+        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 day"}),
+        distributed.LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as started,
+    ):
+        clusters.append(started)
+        yield started
+    clusters.remove(started)
+
+    def left() -> list[str]:
+        now = children()
+        return [now[pid] for pid in now.keys() - before if TRACKER not in now[pid]]
+
+    assert wait_until(lambda: not left(), PATIENCE), left()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Return a client of a Dask cluster with two worker processes."""
+    with dask_cluster(2) as started:
+        from distributed import Client
+
+        with Client(started, set_as_default=False) as client:
+            yield client
+
+
+@pytest.fixture
+def short_lived() -> Iterator[Any]:
+    """Return a Dask cluster with two workers for one test, which may break it."""
+    import dask
+
+    with dask_cluster(2) as started:
+        yield started
+        with dask.config.set({"distributed.comm.timeouts.connect": "1 s"}):
+            started.close()  # asks the scheduler, which may be gone

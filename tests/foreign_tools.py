@@ -5,9 +5,19 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
-__all__ = ["KINDS", "make_executor"]
+import pytest
+
+__all__ = ["EVERY_KIND", "KINDS", "PROCESS", "make_executor"]
 
 KINDS = ["threads", "processes", "loky"]
+
+PROCESS = pytest.mark.xdist_group("process")
+
+#: For `parametrize`; the executor of a cluster is that of the fixture `cluster`.
+EVERY_KIND = [
+    *(pytest.param(kind, marks=PROCESS) for kind in KINDS),
+    pytest.param("dask", marks=pytest.mark.xdist_group("cluster")),
+]
 
 
 def make_executor(kind: str) -> Executor:

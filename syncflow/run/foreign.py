@@ -24,7 +24,7 @@ from syncflow.pools.reply import packed
 from syncflow.run.attempt import Outcome, perform
 from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import Lane
-from syncflow.run.parcel import Bundle, bundle_of
+from syncflow.run.parcel import Bundle, arrived_as, bundle_of
 from syncflow.run.places import THREADS_AT_A_TIME, Place
 from syncflow.run.remote import outcome_of
 
@@ -98,27 +98,31 @@ class _Local:
         if self._attempt is not None:
             _arrived(self._attempt, future)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as what the body needs, and nothing else."""
+    def travelling(self) -> _Travelling:
+        """Return what the body needs elsewhere, and nothing else."""
         attempt = self._attempt
         assert attempt is not None
-        return _Travelling, (bundle_of(attempt), attempt.context._index, attempt.time_left())
+        return _Travelling(bundle_of(attempt), attempt.context._index, attempt.time_left())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as that."""
+        return arrived_as, (self.travelling(),)
 
 
 class _Travelling:
     """An attempt as it arrives elsewhere."""
 
     def __init__(self, bundle: Bundle, index: int | None, timeout: float | None) -> None:
-        self._bundle = bundle
+        self.bundle = bundle
         self._index = index
         self._timeout = timeout
 
     def __call__(self) -> Sent:
         """Run the body; return what it came to, in bytes."""
-        context = self._bundle.context(self._bundle.view(), self._index)
-        context._around = self._bundle.around()
+        context = self.bundle.context(self.bundle.view(), self._index)
+        context._around = self.bundle.around()
         try:
-            function = self._bundle.body()
+            function = self.bundle.body()
         except SerializationError as refused:
             outcome = Outcome.never_started(refused)
         else:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from syncflow import timing
 from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
-from syncflow.pools import packing, wire
+from syncflow.pools import packing
 from syncflow.pools.reply import items_named, packed_chunk
-from syncflow.pools.shared import Blob
 from syncflow.run.attempt import AtHand, perform_each
 from syncflow.run.chunks import chunk_end
 from syncflow.run.foreign import Sent, date_back, failure_of_future, rebuilder
 from syncflow.run.lanes import ChunkEnd, Lane
-from syncflow.run.parcel import Bundle, bundle_of
+from syncflow.run.parcel import Bundle, arrived_as, bundle_of
 from syncflow.run.supply import Chunk
 
 if TYPE_CHECKING:
@@ -219,18 +218,20 @@ class _LocalChunk:
             lane, attempt, chunk = self._load
             lane.arrived(attempt, chunk, future)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as what the bodies need, and nothing else."""
+    def travelling(self) -> _TravellingChunk:
+        """Return what the bodies need elsewhere, and nothing else."""
         assert self._load is not None
         lane, attempt, (start, items, _) = self._load
-        blob, refused = None, None
+        bundle, refused = bundle_of(attempt), None
         try:
-            blob = wire.dump_by_value(items, items_named(start, attempt.context.step_name))
+            bundle.pack_items(items, items_named(start, attempt.context.step_name))
         except SerializationError as refusal:
             refused = packing.pack_error(refusal)
-        return _TravellingChunk, (
-            bundle_of(attempt), blob, refused, start, _time_of(attempt, items), lane.fail_fast,
-        )  # fmt: skip
+        return _TravellingChunk(bundle, refused, start, _time_of(attempt, items), lane.fail_fast)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as that."""
+        return arrived_as, (self.travelling(),)
 
 
 class _TravellingChunk:
@@ -239,14 +240,12 @@ class _TravellingChunk:
     def __init__(
         self,
         bundle: Bundle,
-        items: Blob | None,
         refused: packing.Packed | None,
         start: int,
         timeout: float | None,
         until_failure: bool,
     ) -> None:
-        self._bundle = bundle
-        self._items = items
+        self.bundle = bundle
         #: Why there are no items.
         self._refused = refused
         self._start = start
@@ -255,14 +254,13 @@ class _TravellingChunk:
 
     def __call__(self) -> Sent:
         """Run the bodies; return what they came to, in bytes."""
-        bundle, view = self._bundle, self._bundle.view()
+        bundle, view = self.bundle, self.bundle.view()
         step_name = bundle.context(view, None).step_name
         try:
             function = bundle.body()
             if self._refused is not None:
                 raise packing.unpack_error(self._refused)
-            assert self._items is not None
-            items = wire.load(self._items, items_named(self._start, step_name))
+            items = bundle.items(items_named(self._start, step_name))
         except SerializationError as error:
             reply: tuple[Any, ...] = ("refused", packing.pack_error(error))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from syncflow import timing
 from syncflow.context import MISSING, Context, Snapshot
@@ -11,7 +11,6 @@ from syncflow.errors import SerializationError
 from syncflow.pools import packing, wire
 from syncflow.pools.carried import pack_around, unpack_around
 from syncflow.pools.link import open_frame
-from syncflow.pools.shared import Blob
 from syncflow.run.around import Around
 from syncflow.run.jobs import Attempt
 from syncflow.run.remote import answer, function_blob
@@ -19,13 +18,20 @@ from syncflow.run.remote import answer, function_blob
 if TYPE_CHECKING:
     from syncflow.result import StepResult
 
-__all__ = ["Bundle", "bundle_of"]
+__all__ = ["Bundle", "FramesByName", "arrived_as", "bundle_of"]
+
+#: What travels, serialised: each value by its kind and name.
+FramesByName = dict[tuple[str, str], bytes]
+
+#: The names of the function, and of the items of a chunk: they travel as what bodies read does.
+_FUNCTION: Final = "function", ""
+_ITEMS: Final = "items", ""
 
 
 class _Parcel:
     """The view of a body elsewhere: all that it may read came with it."""
 
-    def __init__(self, frames: dict[tuple[str, str], bytes]) -> None:
+    def __init__(self, frames: FramesByName) -> None:
         self._frames = frames
         #: What this body has read: its own copy.
         self._read: dict[tuple[str, str], Any] = {}
@@ -80,23 +86,27 @@ class _Results(Mapping[str, "StepResult"]):
         return len(self._names)
 
 
+def arrived_as(travelling: Any) -> Any:
+    """Return what something was turned into to travel: for its `__reduce__`."""
+    return travelling
+
+
 class Bundle:
     """The function of an attempt, who and where it is, and all that it may read."""
 
     def __init__(
         self,
-        function: Blob | None,
         refused: packing.Packed | None,
         names: tuple[str, str, str, int],
         remaining: float | None,
         error: packing.Packed | None,
-        frames: dict[tuple[str, str], bytes],
+        frames: FramesByName,
         around: list[bytes] | None,
     ) -> None:
-        self._function = function
         #: Why there is no function.
         self._refused = refused
-        self._names = names
+        #: Of flow and run and step, and the attempt's number.
+        self.names = names
         #: Seconds until the nearest deadline: clocks are not compared.
         self._remaining = remaining
         self._error = error
@@ -111,8 +121,28 @@ class Bundle:
         """
         if self._refused is not None:
             raise packing.unpack_error(self._refused)
-        assert self._function is not None
-        return wire.load(self._function, f"the function of step {self._names[2]!r}")
+        return wire.load(self._frames[_FUNCTION], f"the function of step {self.names[2]!r}")
+
+    def pack_items(self, items: list[Any], what: str) -> None:
+        """Add the items of a chunk.
+
+        Raises:
+            SerializationError: they cannot be pickled; `what` says what they are.
+        """
+        self._frames[_ITEMS] = wire.dump_by_value(items, what)  # type: ignore[assignment]
+
+    def items(self, what: str) -> list[Any]:
+        """Rebuild the items of a chunk; raises as `pack_items` does."""
+        return wire.load(self._frames[_ITEMS], what)  # type: ignore[no-any-return]
+
+    def take_out(self) -> FramesByName:
+        """Return all that it holds, and hold nothing: who moves it has a better way for that."""
+        frames, self._frames = self._frames, {}
+        return frames
+
+    def put_in(self, frames: FramesByName) -> None:
+        """Hold that again, or part of it."""
+        self._frames |= frames
 
     def view(self) -> _Parcel:
         """Return what the body reads."""
@@ -126,7 +156,7 @@ class Bundle:
         """Return the context of the body, or of that of one item."""
         cause = None if self._error is None else packing.unpack_error(self._error)
         deadline = None if self._remaining is None else timing.monotonic() + self._remaining
-        return Context(*self._names, view, deadline, cause, index)
+        return Context(*self.names, view, deadline, cause, index)
 
 
 def bundle_of(attempt: Attempt) -> Bundle:
@@ -139,12 +169,12 @@ def bundle_of(attempt: Attempt) -> Bundle:
         ("result", name): answer(attempt, "result", name, share=False) for name in view.settled
     }
     error = None if context.error is None else packing.pack_error(context.error)
-    function, refused = None, None
+    refused = None
     try:
-        function = function_blob(attempt)
+        frames[_FUNCTION] = function_blob(attempt)  # type: ignore[assignment]  # keeps no buffers
     except SerializationError as refusal:
         # Travels instead: what an executor makes of an error here does not tell what was wrong.
         refused = packing.pack_error(refusal)
     names = (context.flow_name, context.run_id, context.step_name, context.attempt)
     around = pack_around(context._around)
-    return Bundle(function, refused, names, context.remaining, error, frames, around)
+    return Bundle(refused, names, context.remaining, error, frames, around)

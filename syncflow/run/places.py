@@ -304,4 +304,8 @@ class Places:
         from syncflow.run.foreign import Foreign
 
         assert isinstance(target, Executor)  # the definition sees to that
+        if type(target).__module__.partition(".")[0] == "distributed":
+            from syncflow.run.dask import DaskCluster
+
+            target = DaskCluster(target)
         return Foreign(name, target)

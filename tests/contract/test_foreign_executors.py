@@ -1,16 +1,17 @@
-"""Steps on executors that are not ours: threads, processes and loky."""
+"""What holds on every executor that is not ours: threads, processes, loky and Dask."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from foreign_tools import KINDS, make_executor
+from foreign_tools import EVERY_KIND, PROCESS, make_executor
 
 from syncflow import (
     BodyExitError,
@@ -21,18 +22,24 @@ from syncflow import (
     Hooks,
     PoolClosedError,
     SerializationError,
+    StateConflictError,
     Step,
     StepCancelledError,
     StepTimeoutError,
 )
 
-pytestmark = pytest.mark.xdist_group("process")
+
+def new_executor(request: pytest.FixtureRequest, kind: str) -> Executor:
+    """Return a new executor with two workers."""
+    if kind == "dask":
+        return request.getfixturevalue("cluster").get_executor(pure=False)
+    return make_executor(kind)
 
 
-@pytest.fixture(params=KINDS, scope="module")
+@pytest.fixture(params=EVERY_KIND, scope="module")
 def executor(request: pytest.FixtureRequest) -> Iterator[Executor]:
     """An executor whose workers have started; shared by the tests of this module."""
-    with make_executor(request.param) as executor:
+    with new_executor(request, request.param) as executor:
         for future in [executor.submit(os.getpid) for _ in range(4)]:
             future.result()
         yield executor
@@ -84,6 +91,7 @@ def test_a_body_that_exits_is_a_failed_step(executor: Executor) -> None:
     assert isinstance(run(executor, Step("a", leave)).error, BodyExitError)
 
 
+@PROCESS
 def test_what_cannot_be_sent_fails_who_needs_it(tmp_path: Path) -> None:
     """A value that cannot be pickled matters where it is read; a function at once."""
     lock = threading.Lock()
@@ -106,20 +114,19 @@ def look_up(ctx: Context) -> tuple[Any, ...]:
     return ctx.results["fine"].value, "none" in ctx.results, list(ctx.results)
 
 
-@pytest.mark.parametrize("kind", ["processes", "loky"])
-def test_a_result_that_cannot_be_sent_does_not_hide_the_others(kind: str) -> None:
+def test_a_result_that_cannot_be_sent_does_not_hide_the_others(executor: Executor) -> None:
     """Results matter one by one, as they are looked at."""
     flow = Flow("flow").step("lock", lambda ctx: threading.Lock())
     flow.step("fine", lambda ctx: "fine")
-    with make_executor(kind) as executor:
-        result = flow.step("a", look_up, pool=executor).run()
+    result = flow.step("a", look_up, pool=executor).run()
     assert ("fine", False, ["lock", "fine"]) == result["a"].value
 
 
 def wait_for(path: Path) -> None:
-    """Return when the file is there."""
-    while not path.exists():
-        threading.Event().wait(0.001)
+    """Return when the file is there, or nobody will make it any more."""
+    until = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 class Waits:
@@ -158,31 +165,177 @@ def test_a_body_whose_time_is_up_is_abandoned_and_undone(
     assert [True] == [compensation.late for compensation in result.compensations]
 
 
-def test_a_queued_attempt_is_taken_back(tmp_path: Path) -> None:
-    """Cancelling cancels the futures that have not begun: 0 attempts."""
-    token, bodies = CancelToken(), [Waits(tmp_path), Waits(tmp_path)]
-    with ThreadPoolExecutor(1) as executor:
-        steps = [Step("runs", bodies[0], grace=0), Step("queued", bodies[1], grace=0)]
-        flow = Flow("flow").parallel("g", steps, pool=executor)
+def when_begun(folder: Path, react: Callable[[], object]) -> threading.Thread:
+    """Call a function when a body that `Waits` in the folder has begun."""
 
-        def cancel() -> None:
-            wait_for(bodies[0].begun)
-            token.cancel("enough")
+    def watch() -> None:
+        wait_for(folder / "begun")
+        react()
 
-        canceller = threading.Thread(target=cancel)
-        canceller.start()
-        result = flow.run(cancel=token)
-        canceller.join()
-        bodies[0].go.touch()
-    assert "cancelled" == result.status
-    assert [1, 0] == [step.attempts for step in result.steps]
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
+    executor: Executor, tmp_path: Path
+) -> None:
+    """The last of many never begins, nor is it undone; what runs is undone when it returns."""
+    token, undone = CancelToken(), []
+    # Executors of processes call a few "running" that wait at a worker's door.
+    steps = [
+        Step(
+            f"s{number}", Waits(tmp_path), grace=0,
+            compensate=lambda ctx: undone.append(ctx.step_name),
+        )
+        for number in range(8)
+    ]  # fmt: skip
+    canceller = when_begun(tmp_path, lambda: token.cancel("enough"))
+
+    settled: list[str] = []
+
+    class LetGo(Hooks):
+        def on_step_cancel(self, event: Any) -> None:
+            settled.append(event.step_name)
+            if len(settled) == len(steps):
+                (tmp_path / "go").touch()
+
+    flow = Flow("flow", hooks=[LetGo()]).parallel("g", steps, pool=executor)
+    result = flow.run(cancel=token, drain=30)
+    canceller.join()
+    assert ("cancelled", ()) == (result.status, result.abandoned)
     assert all(isinstance(step.error, StepCancelledError) for step in result.steps)
+    assert 0 == result["s7"].attempts
+    begun = {step.name for step in result.steps if step.attempts}
+    assert begun == set(undone)
+    assert begun
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_executor_that_was_shut_down_fails_the_step(kind: str) -> None:
+def test_fail_fast_takes_back_what_is_queued(executor: Executor, tmp_path: Path) -> None:
+    """The last of many never begins, and what runs is waited for."""
+
+    class LetGo(Hooks):
+        def on_step_cancel(self, event: Any) -> None:
+            if event.step_name == "s7":
+                (tmp_path / "go").touch()
+
+    flow = Flow("flow", hooks=[LetGo()])
+    waiting = [Step(f"s{number}", Waits(tmp_path)) for number in range(8)]
+    steps = [Step("fails", fail), *waiting]
+    result = flow.parallel("g", steps, pool=executor, fail_fast=True).run()
+    assert isinstance(result.error, LookupError)
+    assert ("cancelled", 0) == (result["s7"].status, result["s7"].attempts)
+    assert {"completed", "cancelled"} >= {result[step.name].status for step in waiting}
+
+
+def test_a_body_knows_its_time_and_ends_with_it(executor: Executor) -> None:
+    """Where it cannot be interrupted, its context still tells it."""
+    result = Flow("flow").step("a", sleep_long, pool=executor, timeout=0.7).run(drain=30)
+    assert isinstance(result.error, StepTimeoutError)
+    assert () == result.abandoned
+
+
+def sleep_long(ctx: Context) -> None:
+    """Sleep for longer than anybody waits."""
+    assert ctx.remaining is not None
+    assert 0.7 >= ctx.remaining
+    ctx.sleep(1000)
+
+
+def write_and_fail_once(ctx: Context) -> list[Any]:
+    """Write in every attempt, fail in the first; return what was there before."""
+    before = [ctx.get("own"), ctx.get("shared")]
+    ctx.set("own" if ctx.attempt == 1 else "second", ctx.attempt)
+    if ctx.attempt == 1:
+        raise LookupError("once")
+    return before
+
+
+def test_a_failed_attempt_leaves_no_writes_and_its_delay_is_on_record(executor: Executor) -> None:
+    """The next attempt, and later steps, see none of them."""
+    flow = Flow("flow").step("before", lambda ctx: ctx.set("shared", 1))
+    flow.step("a", write_and_fail_once, pool=executor, retries=1, retry_delay=0.02)
+    flow.step("after", lambda ctx: [ctx.get("own"), ctx.get("second")])
+    result = flow.run().raise_for_status()
+    assert ([None, 1], [None, 2]) == (result["a"].value, result["after"].value)
+    assert 0.02 <= result["a"].backoff
+
+
+def write_own(ctx: Context) -> Any:
+    """Write a key of one's own; return that of the other member, as far as it is seen."""
+    ctx.set(ctx.step_name, 1)
+    return ctx.get("a"), ctx.get("b")
+
+
+def test_members_do_not_see_each_others_writes(executor: Executor) -> None:
+    """What they write is merged when all have settled."""
+    steps = [Step("a", write_own), Step("b", write_own)]
+    flow = Flow("flow").parallel("g", steps, pool=executor, max_concurrency=1)
+    result = flow.step("after", lambda ctx: (ctx["a"], ctx["b"])).run().raise_for_status()
+    assert [(1, None), (None, 1), (1, 1)] == [step.value for step in result.steps]
+
+
+def write_same(ctx: Context) -> None:
+    """Write the same key as another member."""
+    ctx.set("same", ctx.step_name)
+
+
+def test_members_that_write_the_same_key_clash(executor: Executor) -> None:
+    """The group fails, naming both."""
+    error = run(executor, Step("a", write_same), Step("b", write_same)).error
+    assert isinstance(error, StateConflictError)
+    assert ("same", ("a", "b")) == (error.key, error.steps)
+
+
+def undo(ctx: Context) -> None:
+    """Tell what a compensation sees."""
+    Path(ctx.input, ctx.step_name).write_text(f"{ctx['a']} {type(ctx.error).__name__}")
+
+
+def test_compensations_run_there_too(executor: Executor, tmp_path: Path) -> None:
+    """They see the writes of their step and what caused the rollback."""
+    flow = Flow("flow").step(
+        "a", write_own, pool=executor, compensate=Step("u", undo, pool=executor)
+    )
+    result = flow.step("fail", fail, pool=executor).run(str(tmp_path))
+    assert ("complete", "1 LookupError") == (result.rollback, (tmp_path / "a").read_text())
+
+
+def half(ctx: Context, item: int) -> float:
+    """Divide; fail for what cannot be."""
+    if item == 7:
+        ctx.set("seen", item)
+    return 1 / item
+
+
+def test_maps_run_there(executor: Executor) -> None:
+    """Each item has its own value or error, and its attempts; writes of items take effect."""
+    flow = Flow("flow").map("m", half, over=range(300), pool=executor, retries=1)
+    result = flow.step("after", lambda ctx: ctx["seen"]).run()
+    assert [1 / item for item in range(1, 300)] == result["m"].values[1:]
+    assert {0: ZeroDivisionError} == {at: type(e) for at, e in result["m"].errors.items()}
+    assert (301, 7) == (result["m"].attempts, result["after"].value)
+
+
+def swap(ctx: Context) -> tuple[int, bytes]:
+    """Return large values for large values."""
+    return len(ctx.input), bytes(len(ctx["large"]))
+
+
+def test_large_values_go_there_and_back(executor: Executor) -> None:
+    """As many bytes as were sent, however they travel."""
+    flow = Flow("flow").step("large", lambda ctx: ctx.set("large", bytes(3_000_000)))
+    steps = [Step(name, swap) for name in "ab"]
+    result = flow.parallel("g", steps, pool=executor).run(bytes(2_000_000)).raise_for_status()
+    assert [(2_000_000, bytes(3_000_000))] * 2 == [result[name].value for name in "ab"]
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+def test_an_executor_that_was_shut_down_fails_the_step(
+    request: pytest.FixtureRequest, kind: str
+) -> None:
     """The error is `PoolClosedError`, and nothing was attempted."""
-    executor = make_executor(kind)
+    executor = new_executor(request, kind)
     executor.submit(os.getpid).result()
     executor.shutdown()
     result = Flow("flow").step("a", fail, pool=executor, retries=3).run()
@@ -195,6 +348,7 @@ def die(ctx: Context) -> None:
     os._exit(7)
 
 
+@PROCESS
 def test_a_broken_executor_fails_the_step() -> None:
     """The executor's own error is on record, and the flow is rolled back."""
     undone: list[str] = []
