@@ -8,12 +8,13 @@ pickled, shown or rebuilt, nothing here raises.
 
 from __future__ import annotations
 
+import copyreg
 import traceback
 from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
-from syncflow.errors import RemoteError, SerializationError, annotate, rebuild
+from syncflow.errors import RemoteError, annotate, rebuild
 from syncflow.pools.shared import Blob
 from syncflow.pools.wire import dump, load, text_of
 
@@ -83,9 +84,21 @@ def _dump_error(error: BaseException) -> Blob | None:
     elif isinstance(kind.__init__, FunctionType) and kind.__reduce__ is BaseException.__reduce__:
         parts = (kind, error.args, error.__dict__)
     try:
+        if parts is error and _takes_all_along(kind):
+            parts = (error.__reduce__(),)
         return dump(parts, "the error")
-    except SerializationError:
+    except BaseException:  # a `SerializationError`, or whatever `__reduce__` raises
         return None
+
+
+def _takes_all_along(kind: type[BaseException]) -> bool:
+    """Tell whether pickle has been taught to send an error with its traceback and its causes.
+
+    `import distributed` does that to all errors, by way of tblib: one cause that cannot be pickled
+    would lose them all.
+    """
+    reducer = copyreg.dispatch_table.get(kind)
+    return getattr(reducer, "__module__", "").partition(".")[0] == "tblib"
 
 
 def unpack_error(packed: Packed) -> BaseException:
@@ -129,7 +142,12 @@ def _load_error(link: _Link, members: list[BaseException] | None) -> BaseExcepti
         return None
     try:
         error = load(link.blob, "the error")
-        if isinstance(error, tuple):
+        if isinstance(error, tuple) and len(error) == 1:
+            make, args, *state = error[0]
+            error = make(*args)
+            for attributes in filter(None, state):
+                error.__setstate__(attributes)
+        elif isinstance(error, tuple):
             kind, args, attributes = error
             error = rebuild(kind, args if members is None else (*args, members))
             error.__dict__.update(attributes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import os
 import pickle
 import socket
@@ -10,7 +11,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Never
 
 import pytest
 
@@ -514,6 +515,23 @@ REBUILT = [
     StepTimeoutError("x", 2.0, 1),
     RemoteError("KeyError", "'sku'", "Traceback ..."),
 ]
+
+
+def takes_all_along(error: BaseException) -> Never:
+    """Stand in for tblib, which pickles errors with their tracebacks and causes."""
+    raise AssertionError("was asked to")
+
+
+takes_all_along.__module__ = "tblib.pickling_support"
+
+
+@pytest.mark.parametrize("error", REBUILT, ids=repr)
+def test_tblib_has_no_say(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It teaches pickle, once distributed is imported, to send with an error all it leads to."""
+    monkeypatch.setitem(copyreg.dispatch_table, type(error), takes_all_along)
+    monkeypatch.setattr(error, "__cause__", HoldsLockError("it holds a lock"))
+    arrived = crossed(error)
+    assert (type(error), error.args, str(error)) == (type(arrived), arrived.args, str(arrived))
 
 
 @pytest.mark.parametrize("error", REBUILT, ids=repr)
