@@ -77,11 +77,20 @@ class Seats:
             if not self._line:
                 self._free += 1
                 return
-        fresh = _Seat(self)
-        try:
-            self._crew.start(fresh)
-        except RuntimeError as error:  # closed, or no thread to be had
-            fresh.refuse(error)
+        self.start_anew()
+
+    def start_anew(self) -> None:
+        """Give a seat that nobody has to the next in line, or refuse one after the other."""
+        while True:
+            try:
+                self._crew.start(_Seat(self))
+            except RuntimeError as error:  # closed, or no thread to be had: one for each of them
+                attempt = self.following()
+                if attempt is None:
+                    return
+                attempt.refuse(error)
+            else:
+                return
 
 
 class _Seat:
@@ -118,6 +127,8 @@ class _Seat:
         self._seats.replace(self)
 
     def refuse(self, error: BaseException) -> None:
-        """Refuse all in line: no seat will be given to them any more."""
-        while (attempt := self._seats.following()) is not None:
+        """Refuse the next in line; the pool has an error of its own for each of the others."""
+        attempt = self._seats.following()
+        if attempt is not None:
             attempt.refuse(error)
+            self._seats.start_anew()

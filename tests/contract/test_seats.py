@@ -130,6 +130,7 @@ class Crewmate:
         self.job: Any = None
         self.never_ran = False
         self.abandoned = False
+        self.error: BaseException | None = None
 
     def run(self) -> Any:
         self.told.append(("run", self.name))
@@ -137,6 +138,7 @@ class Crewmate:
 
     def refuse(self, error: BaseException) -> None:
         self.told.append(("refused", self.name, str(error)))
+        self.error = error
 
 
 class Hand(Crew):
@@ -203,6 +205,18 @@ def test_the_line_is_refused_when_there_is_no_other_thread() -> None:
     a.job.abandon()
     assert ["b", "c"] == [name for _, name, _ in told[1:]]
     assert all("shut down" in why for _, _, why in told[1:])
+
+
+def test_each_that_is_refused_has_an_error_of_its_own() -> None:
+    """It gets notes that say whose it is."""
+    crew, members = Hand(), attempts([], "abc")
+    seats = Seats(crew, 1)
+    for each in members:
+        seats.start(each)
+    crew.close()
+    crew.taken[0].refuse(PoolClosedError("dropped"))
+    assert [PoolClosedError] * 3 == [type(each.error) for each in members]
+    assert 3 == len({id(each.error) for each in members})
 
 
 def test_who_cannot_get_a_thread_is_not_in_line() -> None:
