@@ -70,6 +70,8 @@ class _Row:
     resting: int = 0
     #: Members that have started and not settled; true: they have failed at least once.
     active: dict[str, bool] = attrs.Factory(dict)
+    #: Of a map that has settled: how. It may have failed without a failed item.
+    outcome: Status | None = None
 
     @property
     def settled(self) -> int:
@@ -79,6 +81,8 @@ class _Row:
     def status(self) -> Status:
         if self.ended is None:
             return "running"
+        if self.outcome not in (None, "completed"):
+            return self.outcome
         if self.failed or self.settled != self.total:
             return "failed"  # a rollback that was given up has not undone all
         return "cancelled" if self.cancelled else "completed"
@@ -244,7 +248,7 @@ class Board(Hooks):
             if isinstance(result, MapResult):
                 row.completed, row.failed = result.completed, result.failed
                 row.cancelled, row.resting = result.cancelled, 0
-                row.total = row.settled
+                row.total, row.outcome = row.settled, status
                 done = result.completed > 0
             else:
                 setattr(row, status, getattr(row, status) + 1)

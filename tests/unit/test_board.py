@@ -155,6 +155,15 @@ def test_tells_of_a_map_without_items() -> None:
     )
 
 
+@pytest.mark.parametrize(("hook", "status"), [("fail", "failed"), ("cancel", "cancelled")])
+@pytest.mark.parametrize("cancelled", [0, 2])
+def test_tells_how_a_map_ended(hook: str, status: str, cancelled: int) -> None:
+    """A map whose source raises has failed, though none of its items has."""
+    run = Run(Flow("f").map("m", nothing, over=[1]))
+    run.tell(f"step_{hook}", "m", result=map_result(3, 0, cancelled))
+    assert status == run.board.lines(1)[0].status
+
+
 def test_counts_what_is_undone() -> None:
     """The rollback has a line once it begins: of all that is to be undone, what has been."""
     flow = Flow("f").step("a", nothing, compensate=nothing).step("b", nothing)
