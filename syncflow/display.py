@@ -31,6 +31,8 @@ __all__ = ["shown"]
 
 logger = logging.getLogger("syncflow")
 
+_GIVEN_UP = "cannot show the progress of flow %r"
+
 #: Lines of a display whose height nothing limits.
 _MOST_LINES = 20
 
@@ -59,6 +61,7 @@ def shown(flow_name: str, nodes: Sequence[Node]) -> Iterator[tuple[Hooks, ...]]:
         yield ()
         return
     board = Board(flow_name, nodes, monotonic)
+    hooks: tuple[Hooks, ...] = (board,)
     over = threading.Event()
 
     def paint() -> None:
@@ -67,16 +70,21 @@ def shown(flow_name: str, nodes: Sequence[Node]) -> Iterator[tuple[Hooks, ...]]:
                 painter.draw(board)
             painter.finish(board)
         except Exception:  # the terminal may have gone: the run needs none
-            logger.warning("cannot show the progress of flow %r", flow_name, exc_info=True)
+            logger.warning(_GIVEN_UP, flow_name, exc_info=True)
 
     thread = threading.Thread(target=paint, name="syncflow-progress", daemon=True)
     try:
-        thread.start()
         try:
-            yield (board,)
+            thread.start()
+        except RuntimeError:  # the system has none to give, or the interpreter is exiting
+            logger.warning(_GIVEN_UP, flow_name, exc_info=True)
+            hooks = ()
+        try:
+            yield hooks
         finally:
             over.set()
-            thread.join()  # the event wakes it; what it writes takes as long as any print
+            if hooks:
+                thread.join()  # the event wakes it; what it writes takes as long as any print
     finally:
         painter.close()
 

@@ -301,6 +301,20 @@ def test_outlives_its_terminal(terminal: Terminal, caplog: pytest.LogCaptureFixt
     assert ["cannot show the progress of flow 'f'"] == [one.getMessage() for one in caplog.records]
 
 
+def test_does_without_a_thread(
+    terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is no thread for the display, as at exit of the interpreter, the run goes on."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert watch(terminal, Flow("f").step("a", do_nothing)).ok
+    assert ["cannot show the progress of flow 'f'"] == [one.getMessage() for one in caplog.records]
+    assert "write" not in vars(terminal.stream)
+
+
 # --- two at once ------------------------------------------------------------------------------
 
 
