@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncflow.definition import Parallel, Step
 from syncflow.errors import SerializationError, StepCancelledError
 from syncflow.mapping import Map
-from syncflow.outline import target_of
+from syncflow.outline import checked_flow, target_of
 from syncflow.render import one_line
 from syncflow.subflow import flows_in, steps_of
 
@@ -46,6 +46,7 @@ def check(flow: Flow) -> list[str]:
         Lines without control characters, none for a flow that may be right. Whatever the objects
         in the flow do, no `Exception` of theirs gets out.
     """
+    checked_flow(flow, "check()")
     lines = []
     for each in (flow, *flows_in(flow.nodes)):
         where = f"flow '{one_line(each.name)}'"

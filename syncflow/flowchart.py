@@ -41,7 +41,7 @@ def mermaid(flow: Flow) -> str:
     Returns:
         Lines without a line break at the end, valid whatever the names are.
     """
-    return "\n".join(_Flowchart(outline_of(flow)).lines)
+    return "\n".join(_Flowchart(outline_of(flow, "mermaid()")).lines)
 
 
 class _Flowchart:

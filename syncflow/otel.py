@@ -23,6 +23,7 @@ from time import time_ns
 from types import MappingProxyType
 from typing import Any
 
+from syncflow import policy
 from syncflow.errors import RemoteError, describe
 from syncflow.hooks import Event, Hooks
 from syncflow.result import CompensationResult, FlowResult, MapResult, StepResult
@@ -55,6 +56,10 @@ class OpenTelemetry(Hooks):
     """
 
     def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
+        if not isinstance(tracer_provider, trace.TracerProvider | None):
+            raise policy.wrong_type(
+                tracer_provider, "tracer_provider", "OpenTelemetry", "a TracerProvider"
+            )
         self._tracer = trace.get_tracer("syncflow", tracer_provider=tracer_provider)
         #: The runs of each thread: one thread calls all hooks of a run that are used here. So none
         #: has to wait for another, nor are runs mixed up that were given the same id.

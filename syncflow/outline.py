@@ -10,18 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import attrs
 
+from syncflow import policy
 from syncflow.definition import Parallel, Step, pool_of
+from syncflow.flow import Flow
 from syncflow.mapping import Map
 from syncflow.render import one_line
 
-if TYPE_CHECKING:
-    from syncflow.flow import Flow
-
-__all__ = ["Entry", "counted", "function_name", "outline_of", "target_of"]
+__all__ = ["Entry", "checked_flow", "counted", "function_name", "outline_of", "target_of"]
 
 #: Entries in a row that may say the same; of more, only these many are listed.
 _ALIKE: Final = 12
@@ -71,8 +70,16 @@ class Entry:
         return "  ".join(filter(None, (self.name, self.about)))
 
 
-def outline_of(flow: Flow) -> Entry:
-    """Return the entry that stands for a whole flow."""
+def checked_flow(flow: object, where: str) -> Flow:
+    """Check that it is a flow; `where`: the function that was called."""
+    if not isinstance(flow, Flow):
+        raise policy.wrong_type(flow, "flow", where, "a Flow")
+    return flow
+
+
+def outline_of(flow: Flow, where: str) -> Entry:
+    """Return the entry that stands for a whole flow; `where`: as for `checked_flow`."""
+    checked_flow(flow, where)
     return Entry(one_line(flow.name), "flow", _flow_details(flow), None, _nodes_of(flow, {flow: 0}))
 
 

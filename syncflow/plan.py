@@ -31,7 +31,7 @@ def tree(flow: Flow) -> str:
     Returns:
         Lines without a line break at the end.
     """
-    top = outline_of(flow)
+    top = outline_of(flow, "tree()")
     lines = [top.text, *_branches(top.inner)]
     if top.reversible:
         lines += ["", "undone in this order, as far as it was done:"]

@@ -61,7 +61,8 @@ def unknown_option(given: object, known: Collection[str], where: str) -> Definit
     return DefinitionTypeError(f"{where}: unknown option {shown(given)}{hint}")
 
 
-def _wrong_type(value: object, option: str, where: str, wanted: str) -> DefinitionTypeError:
+def wrong_type(value: object, option: str, where: str, wanted: str) -> DefinitionTypeError:
+    """Make the error for a value of a wrong type; the caller raises it."""
     return DefinitionTypeError(f"{where}: {option} must be {wanted}, not {shown(value)}")
 
 
@@ -87,7 +88,7 @@ def seconds(value: object, option: str, where: str, *, zero_ok: bool = True) -> 
         from datetime import timedelta  # here, as most durations are numbers
 
         if not isinstance(value, timedelta):
-            raise _wrong_type(value, option, where, "a number of seconds or a timedelta")
+            raise wrong_type(value, option, where, "a number of seconds or a timedelta")
         result = value.total_seconds()
     if not math.isfinite(result):
         raise _wrong_value(value, option, where, "a finite number of seconds")
@@ -107,7 +108,7 @@ def optional_seconds(
 def count(value: object, option: str, where: str, least: int = 0) -> int:
     """Check a whole number that is ``least`` or more; a `bool` is none."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong_type(value, option, where, "a whole number")
+        raise wrong_type(value, option, where, "a whole number")
     if value < least:
         # "greater than 0" is how executors of the standard library word it.
         wanted = "greater than 0" if least == 1 else f"{least} or more"
@@ -123,14 +124,14 @@ def optional_count(value: object, option: str, where: str, least: int = 0) -> in
 def flag(value: object, option: str, where: str) -> bool:
     """Check a `bool`; nothing else is taken for one."""
     if not isinstance(value, bool):
-        raise _wrong_type(value, option, where, "True or False")
+        raise wrong_type(value, option, where, "True or False")
     return value
 
 
 def name(value: object, option: str, where: str) -> str:
     """Check a string that is not empty."""
     if not isinstance(value, str):
-        raise _wrong_type(value, option, where, "a string")
+        raise wrong_type(value, option, where, "a string")
     if not value:
         raise _wrong_value(value, option, where, "a non-empty string")
     return value
@@ -140,7 +141,7 @@ def choice(value: object, option: str, where: str, *, known: Collection[str]) ->
     """Check a string that must be one of those known; a mistyped one gets a hint."""
     wanted = f"one of {', '.join(map(repr, known))}"
     if not isinstance(value, str):
-        raise _wrong_type(value, option, where, wanted)
+        raise wrong_type(value, option, where, wanted)
     if value not in known:
         error = _wrong_value(value, option, where, wanted)
         raise DefinitionError(f"{error}{did_you_mean(value, known)}")
@@ -169,9 +170,9 @@ def function(value: object, option: str, where: str) -> Callable[..., Any]:
     partials of all these are refused: syncflow is synchronous.
     """
     if not callable(value):
-        raise _wrong_type(value, option, where, "a function or another callable")
+        raise wrong_type(value, option, where, "a function or another callable")
     if _is_async(value):
-        raise _wrong_type(
+        raise wrong_type(
             value, option, where, "an ordinary function (syncflow is synchronous; async is not)"
         )
     return value
@@ -180,7 +181,7 @@ def function(value: object, option: str, where: str) -> Callable[..., Any]:
 def arguments(value: object, option: str, where: str) -> tuple[Any, ...]:
     """Check what is to be a function's positional arguments; a string would be taken apart."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise _wrong_type(value, option, where, "a tuple of arguments")
+        raise wrong_type(value, option, where, "a tuple of arguments")
     return tuple(value)
 
 
@@ -191,7 +192,7 @@ def retry_filter(value: object, option: str, where: str) -> RetryOn:
     if all(isinstance(item, type) and issubclass(item, BaseException) for item in classes):
         return value  # type: ignore[return-value]
     if isinstance(value, (tuple, type)) or not callable(value):
-        raise _wrong_type(value, option, where, wanted)
+        raise wrong_type(value, option, where, wanted)
     return function(value, option, where)
 
 

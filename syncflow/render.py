@@ -73,7 +73,7 @@ def table(result: FlowResult) -> str:
         disable_numparse=True,
         colalign=_ALIGNMENT if cells else None,  # without rows, tabulate 0.9 has no columns
     )
-    return f"{rows}\n\n{_summary(result)}"
+    return f"{rows}\n\n{summary(result)}"
 
 
 def html(result: FlowResult) -> str:
@@ -84,7 +84,7 @@ def html(result: FlowResult) -> str:
     )
     return (
         f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-        f"<p>{escape(_summary(result))}</p>"
+        f"<p>{escape(summary(result))}</p>"
     )
 
 
@@ -175,7 +175,7 @@ def _rows(result: FlowResult) -> Iterator[tuple[str, ...]]:
             ("" if group is None else "- ") + one_line(step.name),
             str(step.status),
             str(step.attempts),
-            _seconds(step.duration) if step.attempts else "",
+            seconds(step.duration) if step.attempts else "",
             one_line(step.pool),
             _outcome(step),
             "" if step.compensation is None else str(step.compensation),
@@ -183,7 +183,7 @@ def _rows(result: FlowResult) -> Iterator[tuple[str, ...]]:
 
 
 def _group_row(group: GroupResult) -> tuple[str, ...]:
-    duration = "" if group.status == StepStatus.SKIPPED else _seconds(group.duration)
+    duration = "" if group.status == StepStatus.SKIPPED else seconds(group.duration)
     error = "" if group.error is None else _error(group.error)
     return (one_line(group.name), str(group.status), "", duration, "", error, "")
 
@@ -198,8 +198,9 @@ def _outcome(step: StepResult) -> str:
     return one_line(_text(_Brief().repr, step.value))
 
 
-def _summary(result: FlowResult) -> str:
-    line = f"{one_line(result.name)}: {result.status} in {_seconds(result.duration)}"
+def summary(result: FlowResult) -> str:
+    """Say in one line how the run went."""
+    line = f"{one_line(result.name)}: {result.status} in {seconds(result.duration)}"
     if result.status != FlowStatus.COMPLETED or result.rollback != RollbackStatus.NOT_NEEDED:
         line += f", rollback {result.rollback.replace('_', ' ')}"
     if result.abandoned:
@@ -214,7 +215,8 @@ def _error(error: BaseException, width: int = _CELL_WIDTH) -> str:
     return one_line(f"{name}: {message}" if message else name, width)
 
 
-def _seconds(duration: float) -> str:
+def seconds(duration: float) -> str:
+    """Return a duration for people."""
     return f"{duration:.3f} s" if duration >= 0.001 else f"{duration:.6f} s"
 
 

@@ -324,7 +324,7 @@ class FlowResult:
         on a terminal, all is ASCII.
 
         Args:
-            width: Columns, at least 40. `None`: those of the terminal; 100 where stdout is none.
+            width: Columns; under 40 count as 40. `None`: the terminal's, 100 where there is none.
         """
         from syncflow import timeline
 

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from syncflow.render import _seconds, _summary, one_line
+from syncflow import policy
+from syncflow.render import one_line, seconds, summary
 from syncflow.result import MapResult, StepStatus
 from syncflow.spans import WAITING, Span, flow_in, spans
 
@@ -57,19 +58,23 @@ def draw(result: FlowResult, width: int | None) -> str:
     """Return the drawing; see `FlowResult.timeline`."""
     if width is None:
         width = shutil.get_terminal_size((_DEFAULT_WIDTH, 24)).columns
+    else:
+        where = f"result of flow {policy.shown(result.name)}: timeline"
+        policy.count(width, "width", where, least=1)
     width = max(_LEAST_WIDTH, width)
     rows = list(_abridged(_rows(result)))
-    labels = min(max((len(row.label) for row in rows), default=0), width // 3)
-    notes = min(max((len(row.note) for row in rows), default=0), width // 3)
+    most = width // 3  # of labels, and of notes
+    shown = [(one_line(row.label, most), row.bars, one_line(row.note, most)) for row in rows]
+    labels = max((len(label) for label, _, _ in shown), default=0)
+    notes = max((len(note) for _, _, note in shown), default=0)
     columns = width - labels - notes - 4
     length = max(_SHORTEST, result.duration) if math.isfinite(result.duration) else _SHORTEST
-    axis = f"0 s{_seconds(length):>{columns - 3}}"
-    lines = [_summary(result), "", f"{'':{labels}}  {axis}"]
+    axis = f"0 s{seconds(length):>{columns - 3}}"
+    lines = [summary(result), "", f"{'':{labels}}  {axis}"]
     seen: set[str] = set()
-    for row in rows:
-        bar = _bar(row.bars, columns, length)
+    for label, bars, note in shown:
+        bar = _bar(bars, columns, length)
         seen.update(bar)
-        label, note = one_line(row.label, labels), one_line(row.note, notes)
         lines.append(f"{label:{labels}} |{bar}| {note}".rstrip())
     legend = [f"{mark} {meaning}" for mark, meaning in _MEANINGS.items() if mark in seen]
     return "\n".join([*lines, "", "   ".join(legend)]).rstrip()
@@ -120,7 +125,7 @@ def _steps(
 
 def _note(duration: float, status: str, attempts: int) -> str:
     tries = f", {attempts} attempts" if attempts > 1 else ""
-    return f"{_seconds(duration)}{'' if status == StepStatus.COMPLETED else f' {status}'}{tries}"
+    return f"{seconds(duration)}{'' if status == StepStatus.COMPLETED else f' {status}'}{tries}"
 
 
 def _abridged(rows: list[_Row]) -> Iterator[_Row]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from syncflow import policy
 from syncflow.render import one_line
 from syncflow.spans import WAITING, Span, spans
 
@@ -49,8 +50,12 @@ def write(result: FlowResult, path: str | os.PathLike[str]) -> None:
     """Write the trace of a run to a file.
 
     Raises:
+        DefinitionError: the path is none.
         OSError: it cannot be written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        where = f"result of flow {policy.shown(result.name)}: trace"
+        raise policy.wrong_type(path, "path", where, "a path")
     document = {
         "traceEvents": events(result),
         "displayTimeUnit": "ms",

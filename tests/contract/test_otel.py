@@ -565,6 +565,13 @@ def test_changes_nothing_when_a_carrier_is_malformed(
     assert NOWHERE == flow.run().raise_for_status()["a"].value
 
 
+@pytest.mark.parametrize("value", [3, "jaeger", trace])
+def test_takes_a_tracer_provider_alone(value: Any) -> None:
+    """What makes no tracers is refused, by name and value."""
+    with pytest.raises(TypeError, match="tracer_provider must be a TracerProvider, not "):
+        OpenTelemetry(value)
+
+
 def test_says_how_to_install_the_api(tmp_path: Path) -> None:
     """Who imports the module without the API is told which extra brings it."""
     code = "import sys; sys.modules['opentelemetry'] = None; import syncflow.otel"

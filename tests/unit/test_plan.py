@@ -191,6 +191,15 @@ def test_tells_what_a_name_of_a_pool_stands_for() -> None:
     ] == tree(flow).splitlines()[1:4]
 
 
+@pytest.mark.parametrize("look", [tree, mermaid, check])
+@pytest.mark.parametrize("value", [None, 5, "shop", Flow])
+def test_takes_flows_alone(look: Callable[[Any], object], value: object) -> None:
+    """What is no flow is refused, by name and value."""
+    wanted = re.escape(f"{look.__name__}(): flow must be a Flow, not {value!r}")
+    with pytest.raises(TypeError, match=wanted):
+        look(value)
+
+
 def test_says_that_nothing_is_undone() -> None:
     """Without any compensation there is no order of undoing."""
     assert "nothing is undone: no step has a compensation" == tree(Flow("f")).splitlines()[-1]

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from result_makers import flow, lap, step, undo
 
+from syncflow.errors import DefinitionError
 from syncflow.result import CompensationStatus, FlowResult, FlowStatus, StepStatus
 
 
@@ -143,6 +144,19 @@ def test_never_draws_narrower_than_can_be_read() -> None:
     assert 10 <= len(next(iter(bars(result.timeline(1)).values())))
 
 
+@pytest.mark.parametrize("width", [0, -1, True, math.nan, 60.5, "wide"])
+def test_takes_a_whole_number_of_columns(width: Any) -> None:
+    """What is no width is refused, by name and value."""
+    with pytest.raises(DefinitionError, match=f"timeline: width must be .*, not {width!r}$"):
+        flow(step("a")).timeline(width)
+
+
+@pytest.mark.parametrize("name", ["\n", "a\x1bb", "\u202e"])
+def test_shows_short_names_whole(name: str) -> None:
+    """There is room for what stands for a control character."""
+    assert {ascii(name)[1:-1]} == set(bars(flow(step(name)).timeline(60)))
+
+
 def widest(result: FlowResult, width: int) -> int:
     """Return the length of the longest line below the summary."""
     return max(map(len, result.timeline(width).splitlines()[1:]))
@@ -151,7 +165,7 @@ def widest(result: FlowResult, width: int) -> int:
 names = st.text(min_size=1, max_size=90)
 
 
-@given(st.lists(names, min_size=1, max_size=5, unique=True), names, st.integers(-5, 250))
+@given(st.lists(names, min_size=1, max_size=5, unique=True), names, st.integers(1, 250))
 def test_stands_any_names(steps: list[str], flow_name: str, width: int) -> None:
     """No name makes a line longer than it may be, adds one, or gets a control character through."""
     result = flow(

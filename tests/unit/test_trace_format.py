@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,13 @@ def test_raises_oserror_where_it_cannot_write(tmp_path: Path) -> None:
     """A directory is no file."""
     with pytest.raises(IsADirectoryError):
         flow().trace(tmp_path)
+
+
+@pytest.mark.parametrize("path", [None, 1, True, b"trace.json"])
+def test_takes_a_path(path: Any) -> None:
+    """What is none is refused, by name and value."""
+    with pytest.raises(TypeError, match=re.escape(f"trace: path must be a path, not {path!r}")):
+        flow(step("a")).trace(path)
 
 
 def test_the_flow_is_the_first_row(tmp_path: Path) -> None:
