@@ -5,7 +5,8 @@ happens, and has gone when the run returns.
 
 On a terminal the display hangs *below* the cursor, which every redraw leaves where it was, and no
 mode of the terminal is changed. So whatever anyone else writes there, worker processes and loggers
-included, appears above it, and nothing has to be put right when the process is killed.
+included, appears above it, and nothing has to be put right when the process is killed. (What comes
+from elsewhere in several lines at once is written over the display, which may be seen beside it.)
 """
 
 from __future__ import annotations
@@ -41,9 +42,10 @@ _BAR_WIDTH, _GAP = 16, 2
 
 _COLOURS = {"running": "cyan", "completed": "green", "failed": "red", "cancelled": "yellow"}
 
-#: What terminals do: erase from the cursor to the end, a whole line; go down in the same column,
-#: scrolling if need be; save the place of the cursor, and go back there.
-_ERASE_BELOW, _ERASE_LINE, _DOWN, _SAVE, _BACK = "\x1b[J", "\x1b[2K", "\x1bD", "\x1b7", "\x1b8"
+#: What terminals do: erase from the cursor to the end, to that of the line, the whole line; go down
+#: in the same column, scrolling if need be; save the place of the cursor, and go back there.
+_ERASE_BELOW, _ERASE_REST, _ERASE_LINE = "\x1b[J", "\x1b[K", "\x1b[2K"
+_DOWN, _SAVE, _BACK = "\x1bD", "\x1b7", "\x1b8"
 
 #: Guards the decision whose display the terminal has. Nothing else happens while it is held.
 _claim = threading.Lock()
@@ -230,13 +232,13 @@ class _Terminal:
         lines = self._rendered(board)
         self._paint(
             _DOWN * len(lines) + f"\x1b[{len(lines)}A",  # from now on there is room for them
-            _SAVE,
+            _SAVE + _ERASE_REST,  # a worker may have ended a line on one of ours
             *(f"\r\n{_ERASE_LINE}{line}" for line in lines),
             _ERASE_BELOW + _BACK,
         )
 
     def finish(self, board: Board) -> None:
-        self._paint("\r\n", _ERASE_BELOW, *(f"{line}\r\n" for line in self._rendered(board)))
+        self._paint(_ERASE_BELOW, "\r\n", *(f"{line}\r\n" for line in self._rendered(board)))
 
     def close(self) -> None:
         for stream, write in self._above:

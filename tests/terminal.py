@@ -62,6 +62,12 @@ class Terminal:
         with self._arrived:
             assert self._arrived.wait_for(lambda: words in self.text, PATIENCE), self.text
 
+    def wait_for_another(self, words: str) -> None:
+        """Return as soon as the words have arrived once more."""
+        with self._arrived:
+            more = self.text.count(words) + 1
+            assert self._arrived.wait_for(lambda: self.text.count(words) >= more, PATIENCE)
+
     def press_ctrl_c(self) -> None:
         """Press Ctrl-C."""
         os.write(self._master, b"\x03")
@@ -140,8 +146,8 @@ def seen(text: str) -> list[str]:
             lines[row] = lines[row][:column]
             lines[row + 1 :] = [""] * (len(lines) - row - 1)
         elif command == "K":
-            assert number == "2"
-            lines[row] = ""
+            assert number in ("", "2")
+            lines[row] = "" if number else lines[row][:column]
         else:
             assert command == "m", match.group()  # colours
     return "\n".join(line.rstrip() for line in lines).rstrip().split("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import threading
 import types
@@ -238,6 +239,30 @@ def test_leaves_what_steps_print_above_it(terminal: Terminal, gates: Callable[[s
     lines = terminal.end()
     assert ["one", "two", "three", "four", "five", "six", ""] == lines[:7]
     assert ["quiet", "g", "f"] == [line.split()[0] for line in lines[7:]]
+
+
+def test_leaves_nothing_of_itself_beside_what_others_print(
+    terminal: Terminal, gates: Callable[[str], Gate]
+) -> None:
+    """A line that came past this process's streams, from a worker say, is not followed by ours."""
+    told = {word: gates(word) for word in ("uno", "due", "tre")}
+
+    def aside(ctx: Context) -> None:
+        for word, gate in told.items():
+            gate.wait()
+            os.write(terminal.stream.fileno(), f"{word}\n".encode())
+
+    group = [Step("aside", aside), Step("b", do_nothing), Step("c", do_nothing)]
+    run = start(terminal, Flow("f").step("quiet", do_nothing).parallel("g", group))
+    terminal.wait_for("2 of 3 done")
+    for word, gate in told.items():
+        terminal.wait_for_another("2 of 3 done")
+        gate.open()
+        terminal.wait_for(word)
+    run.join()
+    lines = terminal.end()
+    assert [*told, ""] == lines[:4]
+    assert ["quiet", "g", "f"] == [line.split()[0] for line in lines[4:]]
 
 
 def test_leaves_alone_what_goes_elsewhere(
