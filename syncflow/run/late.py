@@ -97,7 +97,7 @@ class LateDesk:
         member, outcome = attempt.member, attempt.outcome
         assert outcome is not None
         logger.warning(
-            "the abandoned attempt %d of step %r of flow %r has finished late (run %s)",
+            "the abandoned attempt %d of step %r of flow %r has finished late (run %r)",
             attempt.context.attempt, member.name, attempt.scope.flow_name, attempt.scope.run_id,
         )  # fmt: skip
         result = None

@@ -82,7 +82,7 @@ class Reporter(Watcher):
         if self._broken.setdefault((id(hooks), hook), mine) is mine:
             with suppress(Exception):  # a handler may raise anything
                 logger.error(
-                    "%s of %s raised (flow %r, run %s)",
+                    "%s of %s raised (flow %r, run %r)",
                     hook, type(hooks).__name__, self._flow_name, self._run_id, exc_info=error,
                 )  # fmt: skip
 

@@ -152,7 +152,7 @@ def compensate(
     completed = member.status is StepStatus.COMPLETED
     if not completed:
         logger.error(
-            "compensation of step %r of flow %r failed (run %s)",
+            "compensation of step %r of flow %r failed (run %r)",
             name, engine.scope.flow_name, engine.scope.run_id, exc_info=member.error,
         )  # fmt: skip
     started = member.first_started

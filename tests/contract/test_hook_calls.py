@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from contract_tools import (
     HOOK_NAMES,
+    PATIENCE,
     BodyError,
     Gate,
     Pool,
@@ -392,3 +393,20 @@ def test_the_log_shows_no_input_value_or_state(
         secret in logging.Formatter().format(record) or secret in repr(record.args)
         for record in caplog.records
     )
+
+
+def test_the_log_lets_no_control_character_through(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Names and the id of a run are users' own, and logs are read on terminals."""
+    evil = "\x1b[2J\n"
+    steps = [Step(f"late{evil}", lambda ctx: gate.wait(), timeout=0.05), Step("b", do_nothing)]
+    flow = Flow(f"flow{evil}", hooks=[Raising(BodyError("hook"))]).parallel("g", steps)
+    flow.step(f"a{evil}", do_nothing, compensate=fail)
+    flow.step("release", lambda ctx: gate.open()).step("bad", fail)
+    with caplog.at_level(logging.DEBUG):
+        flow.run(run_id=f"run{evil}", drain=PATIENCE)
+    logged = [record.getMessage() for record in caplog.records if record.name == "syncflow"]
+    for words in ("of Raising raised", "compensation of step", "has finished late"):
+        assert any(words in line for line in logged)
+    assert all(line.isprintable() for line in logged)
