@@ -162,7 +162,8 @@ class _Drawing:
         """Draw attempts, and the waits before them; `status` and `error` are those of the last."""
         before: Lap | None = None
         for lap in laps:
-            if before is not None:
+            # Of very many attempts some are not known, nor what was between their bodies.
+            if before is not None and lap.number <= before.number + 1:
                 until = lap.ended_at if lap.started_at is None else lap.ready_at
                 self._wait("backoff", path, before.ended_at, until)
             before = lap

@@ -119,6 +119,13 @@ def test_an_attempt_that_never_came_is_a_wait(tmp_path: Path) -> None:
     assert [("a", "backoff", 200_000, 900_000)] == list(waits(events))
 
 
+def test_attempts_that_are_not_known_are_no_wait(tmp_path: Path) -> None:
+    """Of very many, those in the middle are dropped; the step did not wait meanwhile."""
+    laps = (lap(1, 0.0, 0.0, 0.2), lap(2, 0.3, 0.3, 0.4), lap(9, 0.9, 0.9, 1.0, error=None))
+    events = traced(flow(step("a", 0.0, *laps, duration=1.0)), tmp_path)
+    assert [("a", "backoff", 200_000, 300_000)] == list(waits(events))
+
+
 def test_a_wait_for_a_worker_is_drawn(tmp_path: Path) -> None:
     """It ends when the body starts; one that cannot be seen is left out."""
     queued, at_once = step("a", 0.5, queued=0.25), step("b", 0.5, queued=0.0005)
