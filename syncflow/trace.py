@@ -46,7 +46,7 @@ _COLOURS: Final = {
 _HARMLESS: Final = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
-def write(result: FlowResult, path: str | os.PathLike[str]) -> None:
+def write(result: FlowResult, path: object) -> None:
     """Write the trace of a run to a file.
 
     Raises:
