@@ -18,6 +18,7 @@ Where it may not raise, it arms the timer to try again a millisecond later. The 
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
 import pickle
@@ -220,10 +221,11 @@ class _Worker:
 
     def _open(self, task: _Task) -> None:
         """Let the task be interrupted."""
-        # An earlier body may have put its own handler there, or have blocked the signal.
-        if signal.getsignal(signal.SIGALRM) is not self._handler:
+        # An earlier body may have put its own handler there, or have blocked the signal. `signal`
+        # would look for the members of enums in the answers, which takes longer than a tiny body.
+        if _signal.getsignal(signal.SIGALRM) is not self._handler:
             signal.signal(signal.SIGALRM, self._handler)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
+        _signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGALRM,))
         self._task = task
 
     def _close(self, task: _Task, timeout: float | None) -> None:
