@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
+import signal
 import sys
 import threading
 import time
@@ -11,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -36,6 +38,30 @@ SHARED_THREADS = ("syncflow-thread-", "syncflow-process-", "Dask-")
 
 #: How the names of shared-memory files begin that can be ours; others use /dev/shm, too.
 OURS_IN_SHM = (f"syncflow-{os.getpid()}-", f"sem.loky-{os.getpid()}-")
+
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As in a job that a script has put into the background. Programs that tests start would inherit
+    # it, and be deaf to the Ctrl-C that the tests are about.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+class ViewlessBytesIO(io.BytesIO):
+    """Copies what others look at."""
+
+    def getbuffer(self) -> Any:
+        return self.getvalue()
+
+
+if (3, 12) <= sys.version_info < (3, 12, 3):
+    # These Pythons crash when they collect a view of a BytesIO (CPython issue 111049), and the
+    # executors of multiprocessing and loky, on which steps run here, leave such views in cycles.
+    for name in (
+        "multiprocessing.connection",
+        "multiprocessing.reduction",
+        "loky.backend.reduction",
+    ):
+        import_module(name).io = SimpleNamespace(BytesIO=ViewlessBytesIO)  # type: ignore[attr-defined]
 
 
 #: The Dask clusters that are up. They open connections, and start workers, as they need them; what
