@@ -16,6 +16,7 @@ A body that is not parked is found from the run that waits for it; see `waiting.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -70,7 +71,8 @@ class FakeClock:
     """
 
     def __init__(self) -> None:
-        self._origin = timing.real()
+        # A whole number: what a test adds to it is what is left, to the last digit.
+        self._origin = float(math.ceil(timing.real()))
         #: The instant at which it was last set; and, while it goes with the real clock, when that
         #: was on the real clock. Replaced as one, so that it may be read without the lock.
         self._set: tuple[float, float | None] = (self._origin, None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from syncflow import DefinitionError, StepInterrupt, timing
+from syncflow import DefinitionError, Flow, StepInterrupt, timing
 from syncflow.context import Context, Snapshot
 from syncflow.testing import FakeClock
 
@@ -81,6 +81,17 @@ def test_starts_at_zero(clock: FakeClock) -> None:
 def test_replaces_the_time_of_runs(clock: FakeClock) -> None:
     """All of it comes from the clock, and stands still."""
     assert timing.monotonic() == timing.monotonic() == clock.monotonic() == timing.settled()
+
+
+def test_what_is_left_is_what_was_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To the last digit, wherever the real clock is: tests compare."""
+    monkeypatch.setattr(timing, "real", lambda: 37.784)
+    assert (37.784 + 1000) - 37.784 > 1000
+    clock = FakeClock()
+    monkeypatch.undo()
+    with clock:
+        left = Flow("flow").step("a", lambda ctx: ctx.remaining).run(timeout=1000)["a"].value
+    assert left == 1000
 
 
 def test_gives_the_real_time_back() -> None:
