@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 
-from syncflow import DefinitionError, dask_pool
+from syncflow import DefinitionError
 from syncflow.cli.usage import BadUsage
 
 #: How the specs begin that name a cluster.
@@ -27,6 +27,8 @@ def open_pools(specs: Mapping[str, str]) -> Iterator[dict[str, str | Executor]]:
 
 
 def _open(stack: ExitStack, spec: str) -> Executor:
+    from syncflow import dask_pool  # imports the engine and asyncio: not for every command
+
     try:
         return stack.enter_context(dask_pool(spec))
     except (DefinitionError, ImportError, OSError) as error:
