@@ -12,9 +12,9 @@ import copyreg
 import traceback
 from contextlib import suppress
 from types import FunctionType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, SupportsIndex
 
-from syncflow.errors import RemoteError, annotate, rebuild
+from syncflow.errors import RemoteError, SerializationError, annotate, rebuild
 from syncflow.pools.shared import Blob
 from syncflow.pools.wire import dump, load, text_of
 
@@ -79,15 +79,15 @@ def _dump_error(error: BaseException) -> Blob | None:
     """
     kind = type(error)
     parts: object = error
+    if _takes_all_along(kind):
+        parts = _Alone(error)
     if isinstance(error, BaseExceptionGroup):
         parts = (kind, (error.message,), error.__dict__)
     elif isinstance(kind.__init__, FunctionType) and kind.__reduce__ is BaseException.__reduce__:
         parts = (kind, error.args, error.__dict__)
     try:
-        if parts is error and _takes_all_along(kind):
-            parts = (error.__reduce__(),)
         return dump(parts, "the error")
-    except BaseException:  # a `SerializationError`, or whatever `__reduce__` raises
+    except SerializationError:
         return None
 
 
@@ -99,6 +99,16 @@ def _takes_all_along(kind: type[BaseException]) -> bool:
     """
     reducer = copyreg.dispatch_table.get(kind)
     return getattr(reducer, "__module__", "").partition(".")[0] == "tblib"
+
+
+class _Alone:
+    """Pickled as the class of an error says, whatever pickle has been taught about it."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        return self._error.__reduce_ex__(protocol)
 
 
 def unpack_error(packed: Packed) -> BaseException:
@@ -142,12 +152,7 @@ def _load_error(link: _Link, members: list[BaseException] | None) -> BaseExcepti
         return None
     try:
         error = load(link.blob, "the error")
-        if isinstance(error, tuple) and len(error) == 1:
-            make, args, *state = error[0]
-            error = make(*args)
-            for attributes in filter(None, state):
-                error.__setstate__(attributes)
-        elif isinstance(error, tuple):
+        if isinstance(error, tuple):
             kind, args, attributes = error
             error = rebuild(kind, args if members is None else (*args, members))
             error.__dict__.update(attributes)
