@@ -31,7 +31,7 @@ from syncflow.run.remote import outcome_of
 if TYPE_CHECKING:
     from syncflow.run.mapper import Mapper
 
-__all__ = ["Foreign", "Sent", "date_back", "failure_of_future", "rebuilder"]
+__all__ = ["Foreign", "Sent", "date_back", "failure_of_future", "rebuilder", "worker_named"]
 
 #: What a travelling attempt sends back: a reply as of a worker process; its host and pid.
 Sent = tuple[tuple[Any, ...], str, int]
@@ -153,6 +153,11 @@ def rebuilder(host: str, pid: int) -> Callable[[packing.Packed], BaseException]:
     return partial(packing.rebuild_error, where=f"process {pid} of {host}")
 
 
+def worker_named(host: str, pid: int) -> str | int:
+    """Return what results call a process: its pid, and on another machine that machine, too."""
+    return pid if host == os.uname().nodename else f"{host}:{pid}"
+
+
 def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
     """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
     error = failure_of_future(future)
@@ -170,7 +175,7 @@ def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
             took = outcome.ended_at - outcome.started_at
             outcome.ended_at = timing.monotonic()
             outcome.started_at = outcome.ended_at - took
-        attempt.worker = pid if host == os.uname().nodename else f"{host}:{pid}"
+        attempt.worker = worker_named(host, pid)
     attempt.outcome = outcome
     date_back(outcome, attempt.submitted_at)
     if attempt.claim_end():

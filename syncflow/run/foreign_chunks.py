@@ -18,7 +18,7 @@ from syncflow.pools import packing
 from syncflow.pools.reply import items_named, packed_chunk
 from syncflow.run.attempt import AtHand, perform_each
 from syncflow.run.chunks import chunk_end
-from syncflow.run.foreign import Sent, date_back, failure_of_future, rebuilder
+from syncflow.run.foreign import Sent, date_back, failure_of_future, rebuilder, worker_named
 from syncflow.run.lanes import ChunkEnd, Lane
 from syncflow.run.parcel import Bundle, arrived_as, bundle_of
 from syncflow.run.supply import Chunk
@@ -159,7 +159,7 @@ class ForeignLane(Lane):
                 now, seconds = timing.monotonic(), reply[4] - reply[3]
                 end = end._replace(
                     started_at=attempt.submitted_at, ran=(now - seconds, now),
-                    worker=pid if host == os.uname().nodename else f"{host}:{pid}",
+                    worker=worker_named(host, pid),
                 )  # fmt: skip
                 self._ended(attempt, end, seconds=seconds)
                 return

@@ -133,7 +133,8 @@ class Bundle:
 
     def items(self, what: str) -> list[Any]:
         """Rebuild the items of a chunk; raises as `pack_items` does."""
-        return wire.load(self._frames[_ITEMS], what)  # type: ignore[no-any-return]
+        items: list[Any] = wire.load(self._frames[_ITEMS], what)
+        return items
 
     def take_out(self) -> FramesByName:
         """Return all that it holds, and hold nothing: who moves it has a better way for that."""
