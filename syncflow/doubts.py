@@ -8,7 +8,6 @@ step complete all the same. What is left are options for a compensation where th
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from syncflow.definition import Parallel, Step
 from syncflow.errors import SerializationError, StepCancelledError
 from syncflow.mapping import Map
-from syncflow.outline import checked_flow, target_of
+from syncflow.outline import checked_flow, is_process, target_of
 from syncflow.render import one_line
 from syncflow.subflow import flows_in, steps_of
 
@@ -92,7 +91,7 @@ def _complaints(flow: Flow) -> Iterator[tuple[str, str, str]]:
 def _wrong_with(step: Step, target: str | Executor, given: Sequence[str]) -> Iterator[str]:
     if step.nested is None:
         yield from _wrong_call(step.fn, given)
-        if _is_process(target):
+        if is_process(target):
             yield from _wrong_cargo(step.fn)
     yield from _wrong_retries(step)
 
@@ -109,12 +108,6 @@ def _wrong_call(function: Callable[..., Any], given: Sequence[str]) -> Iterator[
         signature.bind(*given)
     except TypeError as error:
         yield f"its function cannot be called with ({', '.join(given)}): {error}"
-
-
-def _is_process(target: str | Executor) -> bool:
-    # Who has made a ProcessPool has imported its module, which costs more than a look at a flow.
-    pools: Any = sys.modules.get("syncflow.pools.process")
-    return target == "process" or (pools is not None and isinstance(target, pools.ProcessPool))
 
 
 def _wrong_cargo(function: Callable[..., Any]) -> Iterator[str]:

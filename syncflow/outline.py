@@ -7,6 +7,7 @@ than once is told once: an outline is as long as what there is to tell, not as t
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from functools import partial
@@ -20,7 +21,15 @@ from syncflow.flow import Flow
 from syncflow.mapping import Map
 from syncflow.render import one_line
 
-__all__ = ["Entry", "checked_flow", "counted", "function_name", "outline_of", "target_of"]
+__all__ = [
+    "Entry",
+    "checked_flow",
+    "counted",
+    "function_name",
+    "is_process",
+    "outline_of",
+    "target_of",
+]
 
 #: Entries in a row that may say the same; of more, only these many are listed.
 _ALIKE: Final = 12
@@ -87,6 +96,13 @@ def target_of(step: Step, group: Parallel | None, flow: Flow) -> str | Executor:
     """Return where a step of a flow runs, names of the flow's own resolved."""
     pool = pool_of(step, group)
     return flow.pools.get(pool, pool) if isinstance(pool, str) else pool
+
+
+def is_process(target: str | Executor) -> bool:
+    """Tell whether what runs there runs on a worker process of ours."""
+    # Who has made a ProcessPool has imported its module, which costs more than a look at a flow.
+    pools: Any = sys.modules.get("syncflow.pools.process")
+    return target == "process" or (pools is not None and isinstance(target, pools.ProcessPool))
 
 
 def function_name(function: object) -> str:

@@ -11,12 +11,12 @@ import attrs
 
 from syncflow import policy
 from syncflow.context import Context
-from syncflow.definition import OPTIONS, Parallel, Step, pool_of
+from syncflow.definition import OPTIONS, Parallel, Step
 from syncflow.errors import DefinitionError, DefinitionTypeError
 from syncflow.flow import Flow
 from syncflow.mapping import Map, Node
+from syncflow.outline import is_process, target_of
 from syncflow.pools.thread import ThreadPool
-from syncflow.run.places import resolved
 from syncflow.subflow import steps_of
 from syncflow.testing.faults import Crash, Delay, Fail, Fault, Faulty, Hang, LateEnd, Marks
 
@@ -244,23 +244,14 @@ def _check(fault: Fault, flow: Flow, step: Step, node: Node) -> None:
     where = f"fault plan: {fault}"
     if fault.index is not None and not isinstance(node, Map):
         raise DefinitionError(f"{where}: a step has no index, only a map has items")
-    if fault.compensation and step.undo is None:
-        raise DefinitionError(f"{where}: the step has no compensation")
-    if fault.compensation and step.undo is not None:
-        pool = pool_of(step.undo, None)
-    else:
-        pool = pool_of(step, node if isinstance(node, Parallel) else None)
-    pool = resolved(pool, flow.pools)
+    hit, group = step, node if isinstance(node, Parallel) else None
+    if fault.compensation:
+        if step.undo is None:
+            raise DefinitionError(f"{where}: the step has no compensation")
+        hit, group = step.undo, None
+    pool = target_of(hit, group, flow)
     here = pool in ("inline", "thread") or isinstance(pool, ThreadPool)
     if fault.kind == "crash" and here:
         raise DefinitionError(f"{where}: it runs in this process, which is not to be killed")
-    if fault.kind == "finish_late" and (pool in ("inline", "process") or _is_processes(pool)):
+    if fault.kind == "finish_late" and (pool == "inline" or is_process(pool)):
         raise DefinitionError(f"{where}: only a body on a thread can be abandoned, and end late")
-
-
-def _is_processes(pool: object) -> bool:
-    if isinstance(pool, str | ThreadPool):
-        return False
-    from syncflow.pools.process import ProcessPool  # costs imports
-
-    return isinstance(pool, ProcessPool)
