@@ -138,14 +138,21 @@ def of_kind(events: list[Event], kind: str) -> list[Event]:
 
 def waits(events: list[Event]) -> Iterator[tuple[str, str, int, int]]:
     """Yield step, kind, start and end of each wait."""
+    for begin, end, around in _paired(events):
+        if around is not None:
+            yield around["name"], end["name"], begin["ts"], end["ts"]
+
+
+def _paired(events: list[Event]) -> Iterator[tuple[Event, Event, Event | None]]:
+    """Yield what begins and ends, the innermost first; and the outermost that it is in."""
     opened: dict[str, list[Event]] = {}
     for event in events:
         if event["ph"] == "b":
             opened.setdefault(event["id"], []).append(event)
         elif event["ph"] == "e":
             begin = opened[event["id"]].pop()
-            if opened[event["id"]]:
-                yield opened[event["id"]][0]["name"], event["name"], begin["ts"], event["ts"]
+            yield begin, event, next(iter(opened[event["id"]]), None)
+    assert not any(opened.values()), "something never ends"
 
 
 def _check_nesting(name: str, row: list[Event]) -> None:
@@ -161,12 +168,6 @@ def _check_nesting(name: str, row: list[Event]) -> None:
 
 def _check_pairs(events: list[Event]) -> None:
     """Check that what begins ends, the innermost first, and not before."""
-    opened: dict[str, list[Event]] = {}
-    for event in events:
-        if event["ph"] == "b":
-            opened.setdefault(event["id"], []).append(event)
-        elif event["ph"] == "e":
-            begin = opened[event["id"]].pop()
-            assert begin["name"] == event["name"]
-            assert begin["ts"] <= event["ts"]
-    assert not any(opened.values()), "something never ends"
+    for begin, end, _ in _paired(events):
+        assert begin["name"] == end["name"]
+        assert begin["ts"] <= end["ts"]
