@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from inspect import getattr_static
 from typing import Any
 
 from syncflow.context import Context, Snapshot
@@ -38,7 +39,7 @@ class Reporter(Watcher):
         self._hooks = hooks
         #: Those that have a say in what bodies run in.
         self._arounds = [
-            each for each in hooks if getattr(each.around, "__func__", None) is not Hooks.around
+            each for each in hooks if getattr_static(each, "around") is not Hooks.around
         ]
         self._clock = clock
         #: The methods that have raised already: (hooks, name) -> who said so. Any thread.

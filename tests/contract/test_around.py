@@ -165,6 +165,19 @@ def test_changes_nothing_when_asking_raises(pool: Pool, caplog: pytest.LogCaptur
     assert line.startswith("around of Raising raised (flow 'f'")
 
 
+def test_changes_nothing_when_there_is_nothing_to_ask(caplog: pytest.LogCaptureFixture) -> None:
+    """Where even to look for the method raises, that is logged as if it had raised."""
+
+    class Wicked(Hooks):
+        @property
+        def around(self) -> Any:
+            raise LookupError("around")
+
+    assert () == Flow("f", hooks=[Wicked()]).step("a", look).run().raise_for_status()["a"].value
+    (line,) = logged(caplog)
+    assert line.startswith("around of Wicked raised (flow 'f'")
+
+
 def test_does_not_swallow_the_error_of_a_body(pool: Pool) -> None:
     """What a body raised is its outcome, whatever it ran in."""
     result = Flow("f", hooks=[Making(Swallowing)]).step("a", fail, pool=pool).run()
