@@ -78,13 +78,17 @@ def annotate(error: BaseException, note: str) -> None:
             error.add_note(note)
 
 
+def text_of(value: object, convert: Callable[[Any], str] = str) -> str:
+    """Return `str` (or `repr`) of anything, even of an object whose own raises."""
+    try:
+        return str.__str__(convert(value))
+    except BaseException:  # noqa: BLE001 - a user's __str__ may raise anything
+        return f"<{type(value).__name__} that cannot be shown>"
+
+
 def describe(error: object) -> str:
     """Return ``type: message``, also of an error whose ``__str__`` is broken."""
-    try:
-        message = str(error)
-    except BaseException:  # noqa: BLE001 - a user's __str__ may raise anything
-        message = "<no message: its __str__ raised>"
-    name = type(error).__name__
+    name, message = type(error).__name__, text_of(error)
     return f"{name}: {message}" if message else name
 
 

@@ -12,6 +12,7 @@ from datetime import date
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from syncflow.errors import describe, text_of
 from syncflow.result import (
     CompensationResult,
     FlowResult,
@@ -24,7 +25,7 @@ from syncflow.result import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Collection, Iterator
 
 _HEADERS = ("step", "status", "attempts", "duration", "pool", "value or error", "compensation")
 _ALIGNMENT = ("left", "left", "right", "right", "left", "left", "left")
@@ -104,7 +105,7 @@ def jsonable(value: object, inside: tuple[int, ...] = ()) -> Any:
     try:
         return _jsonable(value, inside)
     except Exception:  # noqa: BLE001  (what a user's object raises is no reason to lose the rest)
-        return _text(repr, value)
+        return text_of(value, repr)
 
 
 def _jsonable(value: Any, inside: tuple[int, ...]) -> Any:
@@ -124,25 +125,25 @@ def _jsonable(value: Any, inside: tuple[int, ...]) -> Any:
         return str.__str__(value.isoformat())
     if issubclass(kind, BaseException):
         notes = getattr(value, "__notes__", ())
-        notes = [_text(str, note) for note in notes] if isinstance(notes, list | tuple) else []
-        return {"type": kind.__name__, "message": _text(str, value), "notes": notes}
+        notes = [text_of(note) for note in notes] if isinstance(notes, list | tuple) else []
+        return {"type": kind.__name__, "message": text_of(value), "notes": notes}
 
     if id(value) in inside:
         return "..."
     if len(inside) >= _DEEPEST:
-        return _text(repr, value)
+        return text_of(value, repr)
     inside = (*inside, id(value))
     # Containers are copied first: the body of an abandoned step may still be writing to them.
     if issubclass(kind, dict):
         items = list(dict.items(value))
-        return {_text(str, key): jsonable(item, inside) for key, item in items}
+        return {text_of(key): jsonable(item, inside) for key, item in items}
     for sequence in _SEQUENCES:
         if issubclass(kind, sequence):
             return [jsonable(item, inside) for item in list(sequence.__iter__(value))]
     for record, keys in _KEYS.items():
         if issubclass(kind, record):
             return _record(value, keys, inside)
-    return _text(repr, value)
+    return text_of(value, repr)
 
 
 def _record(result: Any, keys: tuple[str, ...], inside: tuple[int, ...]) -> dict[str, Any]:
@@ -184,18 +185,18 @@ def _rows(result: FlowResult) -> Iterator[tuple[str, ...]]:
 
 def _group_row(group: GroupResult) -> tuple[str, ...]:
     duration = "" if group.status == StepStatus.SKIPPED else seconds(group.duration)
-    error = "" if group.error is None else _error(group.error)
+    error = "" if group.error is None else one_line(describe(group.error))
     return (one_line(group.name), str(group.status), "", duration, "", error, "")
 
 
 def _outcome(step: StepResult) -> str:
     if step.error is not None:
-        return _error(step.error)
+        return one_line(describe(step.error))
     if isinstance(step, MapResult) and step.failed:
         return f"{step.completed} items completed, {step.failed} failed"
     if step.value is None or step.status == StepStatus.SKIPPED:
         return ""
-    return one_line(_text(_Brief().repr, step.value))
+    return one_line(text_of(step.value, _Brief().repr))
 
 
 def summary(result: FlowResult) -> str:
@@ -206,13 +207,8 @@ def summary(result: FlowResult) -> str:
     if result.abandoned:
         line += f", still running: {one_line(', '.join(result.abandoned), _LINE_WIDTH)}"
     if result.error is not None:
-        line += f" ({_error(result.error, _LINE_WIDTH)})"
+        line += f" ({one_line(describe(result.error), _LINE_WIDTH)})"
     return line
-
-
-def _error(error: BaseException, width: int = _CELL_WIDTH) -> str:
-    name, message = type(error).__name__, _text(str, error)
-    return one_line(f"{name}: {message}" if message else name, width)
 
 
 def seconds(duration: float) -> str:
@@ -228,14 +224,6 @@ def one_line(text: str, width: int = _CELL_WIDTH) -> str:
     )
     line = "".join(characters)
     return line if len(line) <= width else line[: width - 3] + "..."
-
-
-def _text(convert: Callable[[Any], str], value: object) -> str:
-    """Return `str` or `repr` of anything, even of an object whose own raises."""
-    try:
-        return str.__str__(convert(value))
-    except Exception:  # noqa: BLE001  (the same)
-        return f"<{type(value).__name__} that cannot be shown>"
 
 
 class _Brief(reprlib.Repr):

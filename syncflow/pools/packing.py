@@ -14,9 +14,9 @@ from contextlib import suppress
 from types import FunctionType
 from typing import Any, Final, NamedTuple, SupportsIndex
 
-from syncflow.errors import RemoteError, SerializationError, annotate, rebuild
+from syncflow.errors import RemoteError, SerializationError, annotate, rebuild, text_of
 from syncflow.pools.shared import Blob
-from syncflow.pools.wire import dump, load, text_of
+from syncflow.pools.wire import dump, load
 
 __all__ = ["Packed", "format_error", "pack_error", "rebuild_error", "unpack_error"]
 

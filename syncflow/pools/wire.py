@@ -14,10 +14,10 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any, Final
 
-from syncflow.errors import SerializationError, StepInterrupt
+from syncflow.errors import SerializationError, StepInterrupt, describe
 from syncflow.pools.shared import Blob, Block, Collector, open_buffers
 
-__all__ = ["Channel", "dump", "dump_by_value", "lingering", "load", "name_of", "text_of"]
+__all__ = ["Channel", "dump", "dump_by_value", "lingering", "load", "name_of"]
 
 _HEADER: Final = 8
 _CHUNK: Final = 1 << 16
@@ -151,7 +151,7 @@ def dump(value: Any, what: str, kept: list[Block] | None = None) -> Blob:
         # Lambdas, closures and classes of the parent's __main__ are what cloudpickle is for.
         return dump_by_value(value, what, kept)
     except BaseException as error:
-        raise SerializationError(what, _describe(error)) from error
+        raise SerializationError(what, describe(error)) from error
 
 
 def dump_by_value(value: Any, what: str, kept: list[Block] | None = None) -> Blob:
@@ -165,7 +165,7 @@ def dump_by_value(value: Any, what: str, kept: list[Block] | None = None) -> Blo
     try:
         return _dump(cloudpickle.dumps, value, kept)
     except BaseException as error:
-        raise SerializationError(what, _describe(error)) from error
+        raise SerializationError(what, describe(error)) from error
 
 
 def _dump(dumps: Callable[..., bytes], value: Any, kept: list[Block] | None) -> Blob:
@@ -196,22 +196,10 @@ def load(blob: Blob, what: str, *, writable: bool = True) -> Any:
     except StepInterrupt:
         raise  # meant for the body that is reading
     except BaseException as error:
-        raise SerializationError(what, _describe(error)) from error
+        raise SerializationError(what, describe(error)) from error
 
 
 def name_of(kind: str, name: str) -> str:
     """Return what an error calls something that a body reads."""
     known = {"input": "the input", "names": "the names", "state": f"the state value {name!r}"}
     return known.get(kind, f"the {kind} of step {name!r}")
-
-
-def text_of(thing: object) -> str:
-    """Return `str(thing)`; never raises."""
-    try:
-        return str(thing)
-    except BaseException:
-        return f"<a {type(thing).__name__} that cannot be shown>"
-
-
-def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {text_of(error)}"

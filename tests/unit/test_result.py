@@ -117,7 +117,7 @@ class MuteError(Exception):
     """An error that has no message to give."""
 
     def __str__(self) -> NoReturn:
-        raise RuntimeError("no str")
+        raise SystemExit("no str")  # no `Exception`
 
 
 # Statuses
