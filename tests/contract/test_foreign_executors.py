@@ -180,7 +180,7 @@ def when_begun(folder: Path, react: Callable[[], object]) -> threading.Thread:
 def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
     executor: Executor, tmp_path: Path
 ) -> None:
-    """The last of many never begins, nor is it undone; what runs is undone when it returns."""
+    """Of many, some never begin, nor are they undone; what runs is undone when it returns."""
     token, undone = CancelToken(), []
     # Executors of processes call a few "running" that wait at a worker's door.
     steps = [
@@ -205,26 +205,24 @@ def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
     canceller.join()
     assert ("cancelled", ()) == (result.status, result.abandoned)
     assert all(isinstance(step.error, StepCancelledError) for step in result.steps)
-    assert 0 == result["s7"].attempts
     begun = {step.name for step in result.steps if step.attempts}
     assert begun == set(undone)
-    assert begun
+    assert 0 < len(begun) < len(steps)
 
 
 def test_fail_fast_takes_back_what_is_queued(executor: Executor, tmp_path: Path) -> None:
-    """The last of many never begins, and what runs is waited for."""
+    """Of many, some never begin, and what runs is waited for."""
 
     class LetGo(Hooks):
         def on_step_cancel(self, event: Any) -> None:
-            if event.step_name == "s7":
-                (tmp_path / "go").touch()
+            (tmp_path / "go").touch()
 
     flow = Flow("flow", hooks=[LetGo()])
     waiting = [Step(f"s{number}", Waits(tmp_path)) for number in range(8)]
     steps = [Step("fails", fail), *waiting]
     result = flow.parallel("g", steps, pool=executor, fail_fast=True).run()
     assert isinstance(result.error, LookupError)
-    assert ("cancelled", 0) == (result["s7"].status, result["s7"].attempts)
+    assert ("cancelled", 0) in {(step.status, step.attempts) for step in result.steps}
     assert {"completed", "cancelled"} >= {result[step.name].status for step in waiting}
 
 
