@@ -205,16 +205,22 @@ class Mapper:
         if self._place.lanes_on_demand and not at_once:
             missing = min(missing, 0 if supply.lanes else 1)
         for _ in range(missing):
-            lane = self._place.lane(self)
-            supply.enter()
-            self._lanes.add(lane)
             try:
-                lane.enter()
+                self._add_lane()
             except Exception as error:  # the pool is closed or broken
-                self._lanes.discard(lane)
-                supply.leave()
                 self._fail(error)
                 return
+
+    def _add_lane(self) -> None:
+        lane = self._place.lane(self)
+        self.supply.enter()
+        self._lanes.add(lane)
+        try:
+            lane.enter()
+        except BaseException:
+            self._lanes.discard(lane)
+            self.supply.leave()
+            raise
 
     @property
     def is_short(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from syncflow import timing
 from syncflow.definition import pool_of
-from syncflow.errors import SerializationError
+from syncflow.errors import SerializationError, describe
 from syncflow.pools.thread import ThreadPool, shared_thread_pool
 from syncflow.run.jobs import Attempt
 from syncflow.run.lanes import Lane, ThreadLane
@@ -120,6 +120,29 @@ class Inline(Place):
 
     def __init__(self) -> None:
         super().__init__("inline", 1)
+
+
+class Nowhere(Place):
+    """A pool that cannot be made: no attempt starts, and each step says why.
+
+    Args:
+        name: For results.
+        error: What making it raised: its settings may be wrong, or the interpreter is exiting.
+    """
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(name, 1)
+        self._error = error
+
+    def start(self, attempt: Attempt) -> None:
+        raise self._anew() from self._error
+
+    def lane(self, mapper: Mapper) -> Lane:
+        raise self._anew() from self._error
+
+    def _anew(self) -> RuntimeError:
+        """Return an error of its own for each step: they get notes."""
+        return RuntimeError(f"the pool {self.name!r} cannot be had: {describe(self._error)}")
 
 
 class Threads(Place):
@@ -277,7 +300,12 @@ class Places:
         """Return the place for a pool as a step names it."""
         place = self._known.get(pool)
         if place is None:
-            place = self._known[pool] = self._make(pool)
+            try:
+                place = self._make(pool)
+            except Exception as error:
+                # Its frames lead to this run: results that keep the error must not.
+                place = Nowhere(self.name(pool), error.with_traceback(None))
+            self._known[pool] = place
         return place
 
     @staticmethod
