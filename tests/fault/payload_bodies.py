@@ -345,6 +345,15 @@ def raise_group(ctx: object) -> None:
     throw(ExceptionGroup("a message", [first, second]))
 
 
+class Plain:
+    """An object that is shown with its address."""
+
+
+def raise_shown_otherwise_elsewhere(ctx: object) -> None:
+    """Raise an error whose message is another one in each process."""
+    throw(ValueError({"alpha", "beta", "gamma", "delta"}, Plain()))
+
+
 def raise_circle(ctx: object) -> None:
     """Raise an error that is its own grandparent."""
     first, second = ValueError("a message"), KeyError("other")

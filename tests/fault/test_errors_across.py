@@ -9,7 +9,7 @@ import payload_bodies as payloads
 import pytest
 from fault_tools import survive
 
-from syncflow import Flow, RemoteError
+from syncflow import Flow, RemoteError, Step
 
 pytestmark = pytest.mark.xdist_group("process")
 
@@ -52,6 +52,15 @@ def test_an_error_that_can_be_rebuilt(
     """It arrives as what it was, whatever its `__init__` would make of its args."""
     error = survive(tmp_path, any_process_pool, body).error
     assert (name, message) == (type(error).__name__, str(error))
+
+
+def test_an_error_need_not_look_the_same_everywhere(any_process_pool: Any) -> None:
+    """It is what it was, and is retried as such, though sets and addresses are shown otherwise."""
+    body = payloads.raise_shown_otherwise_elsewhere
+    step = Step("a", body, retries=1, retry_on=ValueError)
+    result = Flow("f").parallel("g", [step], pool=any_process_pool).run()["a"]
+    assert isinstance(result.error, ValueError)
+    assert (2, {"alpha", "beta", "gamma", "delta"}) == (result.attempts, result.error.args[0])
 
 
 @pytest.mark.parametrize("body", [payloads.raise_broken_str, payloads.raise_exiting_str])
