@@ -193,6 +193,7 @@ class FutureCall(RemoteJob):
         return self.future.set_running_or_notify_cancel()
 
     def request(self) -> tuple[Any, ...]:
+        self.stations.deliver_held()
         return "call", self._what, wire.dump_by_value(self._call, self._what, self._kept)
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
@@ -241,7 +242,7 @@ class Stations:
             name,
             leave=self._leave,
             hand_over=self._hand_over,
-            before_sleep=lambda: deliver_all(self._held()),
+            before_sleep=self.deliver_held,
             idle_seconds=idle_timeout,
         )
 
@@ -249,14 +250,14 @@ class Stations:
         """Return the calling thread's worker, a new one if need be."""
         worker: Worker | None = getattr(self._own, "worker", None)
         if worker is not None and worker.tasks == self._max_tasks:
+            self.deliver_held()
             worker.retire(EXIT_SECONDS)
         if worker is None or worker.ended:
-            held = self._held()
-            deliver_all(held)  # starting a process takes a while
+            self.deliver_held()
             initializer = None
             if self.initializer is not None:
                 initializer = wire.dump_by_value(self.initializer, "the initializer")
-            worker = self._own.worker = Worker(initializer, held, self._environment())
+            worker = self._own.worker = Worker(initializer, self._held(), self._environment())
         return worker
 
     def _environment(self) -> dict[str, str]:
@@ -286,6 +287,10 @@ class Stations:
         if self.crew.is_idle():
             deliver_all(held)
 
+    def deliver_held(self) -> None:
+        """Deliver what the calling thread has held back: what it does next may take long."""
+        deliver_all(self._held())
+
     def give_up(self, worker: Worker) -> BaseException:
         """Break the pool: its workers cannot be initialised. Return the error for all work."""
         from concurrent.futures.process import BrokenProcessPool
@@ -297,7 +302,7 @@ class Stations:
 
     def _leave(self) -> None:
         """Let the worker of a thread that ends go."""
-        deliver_all(self._held())
+        self.deliver_held()
         worker: Worker | None = getattr(self._own, "worker", None)
         if worker is not None:
             worker.retire(EXIT_SECONDS)

@@ -147,6 +147,8 @@ class BodyJob(RemoteJob):
 
     def request(self) -> tuple[Any, ...]:
         attempt, context = self._attempt, self._attempt.context
+        if id(attempt.step.fn) not in attempt.scope.functions:
+            self.stations.deliver_held()
         return (
             "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, deadline_of(context),

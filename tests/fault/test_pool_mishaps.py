@@ -43,6 +43,27 @@ def _exiting_after(then: Callable[[], object]) -> Callable[[Future[Any]], None]:
     return callback
 
 
+class WaitsFor:
+    """Waits, when it is pickled, for somebody else's result."""
+
+    def __init__(self, future: Future[Any]) -> None:
+        self._future = future
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (self._future.result(20),)
+
+
+@in_processes
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_result_does_not_wait_for_the_next_call(tmp_path: Path, limit: int | None) -> None:
+    """It is delivered before that is serialised, and before the worker is replaced."""
+    with ProcessPool(1, max_tasks_per_worker=limit) as pool:
+        first = pool.submit(bodies.read_text, tmp_path / "told")
+        second = pool.submit(str, WaitsFor(first))
+        bodies.write_text(tmp_path / "told", "text")
+        assert "text" == second.result(30)
+
+
 # --- callbacks that exit ---------------------------------------------------------------------
 
 
