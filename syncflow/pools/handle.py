@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
@@ -68,16 +68,10 @@ class Worker:
         #: The task that is on it, or 0. Guarded by the lock, so that a kill hits who it is for.
         self._task = 0
         self.tasks = 0
-        self._lifeline = -1
         with _starting:
             if is_exiting():
                 raise PoolClosedError("the interpreter is exiting: no worker is started any more")
-            try:
-                self._start(initializer, environment)
-            except BaseException:
-                if self._lifeline >= 0:
-                    os.close(self._lifeline)
-                raise
+            self._start(initializer, environment)
             _live.add(self)
 
     def _start(self, initializer: Blob | None, environment: Mapping[str, str]) -> None:
@@ -96,12 +90,17 @@ class Worker:
                 setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
         context = get_context("loky")
         self._pipe, theirs = context.Pipe(duplex=True)
-        lifeline, self._lifeline = os.pipe()
-        with tempfile.TemporaryFile() as shared:
-            shared.truncate(Page.SIZE)
+        with ExitStack() as given, ExitStack() as kept:
+            given.enter_context(theirs)
+            kept.callback(self._pipe.close)
+            lifeline, self._lifeline = os.pipe()
+            hangup = given.enter_context(Connection(lifeline, writable=False))
+            kept.callback(os.close, self._lifeline)
+            shared = given.enter_context(tempfile.TemporaryFile(buffering=0))
+            shared.write(bytes(Page.SIZE))  # a disk that is full must say so here, not when used
             self.page = Page(shared.fileno())
-            page = Connection(os.dup(shared.fileno()))
-            hangup = Connection(lifeline, writable=False)
+            kept.callback(self.page.freeze)
+            page = given.enter_context(Connection(os.dup(shared.fileno())))
             self._process = context.Process(
                 target=worker.main,
                 args=(theirs, page, hangup, initializer),
@@ -119,8 +118,7 @@ class Worker:
                 self._process.start()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-        for end in (theirs, page, hangup):
-            end.close()
+            kept.pop_all()  # it has started
         # multiprocessing would wait for it at interpreter exit, also in forked children.
         registry._children.discard(self._process)  # type: ignore[attr-defined]
         self.pid: int = self._process.pid
@@ -209,6 +207,7 @@ class Worker:
                 case ("done" | "refused", *_):
                     return reply
                 case ("read", kind, name):
+                    deliver_all(self._held)  # to serialise what is read may take long
                     channel.send(job.answer(kind, name))
                 case ("began", now):
                     deliver_all(self._held)  # what ended before this began comes first

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from mmap import ACCESS_COPY, ACCESS_READ, mmap
 from pickle import PickleBuffer
@@ -20,6 +21,9 @@ __all__ = ["Blob", "Block", "Collector", "Shipped", "open_buffers"]
 
 #: Bytes; smaller buffers are not worth a block, and go through the pipe.
 _LARGE: Final = 1 << 16
+
+#: Bytes; of smaller blocks, readers get copies.
+_WORTH_MAPPING: Final = 1 << 20
 
 #: Bytes to which buffers are aligned, as numpy aligns its own.
 _ALIGNMENT: Final = 64
@@ -102,10 +106,28 @@ def open_buffers(shipped: Shipped, *, writable: bool) -> list[memoryview]:
     _, path, spans = shipped
     fd = os.open(path, os.O_RDONLY)
     try:
-        mapped = memoryview(mmap(fd, 0, access=ACCESS_COPY if writable else ACCESS_READ))
+        memory = _mapped(fd, writable) or _copied(fd, writable)
     finally:
         os.close(fd)
-    return [mapped[start:end] for start, end in spans]
+    return [memory[start:end] for start, end in spans]
+
+
+def _mapped(fd: int, writable: bool) -> memoryview | None:
+    """Map a block; `None`: it is too small to be worth the descriptor that a mapping keeps."""
+    if os.fstat(fd).st_size >= _WORTH_MAPPING:
+        with suppress(OSError):  # there may be no descriptor left
+            return memoryview(mmap(fd, 0, access=ACCESS_COPY if writable else ACCESS_READ))
+    return None
+
+
+def _copied(fd: int, writable: bool) -> memoryview:
+    """Copy a block."""
+    size = os.fstat(fd).st_size
+    memory = memoryview(mmap(-1, size))
+    filled = 0
+    while filled < size:
+        filled += os.preadv(fd, [memory[filled:]], filled)
+    return memory if writable else memory.toreadonly()
 
 
 @cache

@@ -316,7 +316,10 @@ def main(
         lifeline: Carries the descriptor that hangs up when the parent dies.
         initializer: `(function, args)`, serialised, or `None`.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
+    # Ctrl-C is the parent's business. A worker is in the background of its terminal, where to read
+    # from it would stop the process, for ever: ignored, that is an `OSError`.
+    for number in (signal.SIGINT, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_IGN)  # until there is a handler
     signal.pthread_sigmask(signal.SIG_UNBLOCK, MASKED)
     _die_with_parent(lifeline.fileno())
