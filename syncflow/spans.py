@@ -48,16 +48,11 @@ class Span:
     kind: str
     #: Seconds from the start of the run.
     start: float
-    #: Seconds; never negative.
-    duration: float
+    #: The same; never before the start.
+    end: float
     status: str
     #: What else is known, for JSON.
     args: Mapping[str, str | int] = MappingProxyType({})
-
-    @property
-    def end(self) -> float:
-        """Seconds from the start of the run."""
-        return self.start + self.duration
 
 
 def spans(result: FlowResult) -> list[Span]:
@@ -94,14 +89,18 @@ class _Drawing:
                 )  # fmt: skip
         for step in result.steps:
             self._step(step, (*path, step.name), row, result.run_id)
-        begun = [(self._at(one.started_at), one) for one in result.compensations if one.started_at]
-        # What was undone later is part of the rollback of the flow around this one.
-        own = [(at, one) for at, one in begun if not one.late and at <= end]
-        if own:
-            since, until = min(at for at, _ in own), max(at + _took(one) for at, one in own)
+        first, undone = len(self.spans), list[Span]()
+        for one in result.compensations:
+            if one.started_at is not None:
+                at, drawn = self._at(one.started_at), len(self.spans)
+                self._compensation(one, at, (*path, one.step_name), row)
+                # What was undone later is part of the rollback of the flow around this one.
+                if not one.late and at <= end:
+                    undone += self.spans[drawn:]
+        if undone:
+            since, until = min(span.start for span in undone), max(span.end for span in undone)
             self._add(row, path, "rollback", "rollback", since, until, result.rollback)
-        for at, one in begun:
-            self._compensation(one, at, (*path, one.step_name), row)
+            self.spans.insert(first, self.spans.pop())
 
     # --- what a flow is made of --------------------------------------------------------------
 
@@ -222,7 +221,7 @@ class _Drawing:
             if value != ""
         }
         name = one_line(name, _NAME_WIDTH)
-        self.spans.append(Span(row, path, name, kind, start, end - start, str(status), known))
+        self.spans.append(Span(row, path, name, kind, start, end, str(status), known))
 
 
 def _duration(number: float) -> float:
