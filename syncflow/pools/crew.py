@@ -158,8 +158,10 @@ class Crew:
         self._desks: dict[threading.Thread, list[Job | None]] = {}
         #: Jobs queued or running, but the abandoned ones. Above len(_desks) only at the limit.
         self._outstanding = 0
-        #: Threads that nobody waits for any more.
-        self._abandoned: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        #: Those that `shutdown` waits for: also who has no desk any more, and lets its worker go.
+        self._awaited: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        #: Those that are in `shutdown` themselves.
+        self._closing: set[threading.Thread] = set()
         self._broken: BaseException | None = None
 
     def start(self, job: Job) -> None:
@@ -196,6 +198,7 @@ class Crew:
             target=self._serve, name=f"{self._name}-{next(self._names)}", daemon=True
         )
         self._desks[thread] = [None]
+        self._awaited.add(thread)
         try:
             thread.start()
         except RuntimeError:
@@ -267,7 +270,7 @@ class Crew:
             for thread, desk in self._desks.items():
                 if desk[0] is job:
                     del self._desks[thread]
-                    self._abandoned.add(thread)
+                    self._awaited.discard(thread)
                     self._outstanding -= 1
                     if self._outstanding > len(self._desks):
                         with suppress(RuntimeError):  # no thread to be had: `start` tries again
@@ -313,23 +316,28 @@ class Crew:
         with self._lock:
             self._closed = True
             dropped = self._drain() if drop else []
-            threads = list(self._desks)
-            for _ in threads:
+            threads = list(self._awaited)
+            for _ in self._desks:
                 self._jobs.put(None)
         for job in dropped:
             job.refuse(PoolClosedError("the pool was shut down before this could start"))
         return threads
 
     def shutdown(self, *, wait: bool, drop: bool) -> None:
-        """Close; with `wait`, return when the threads have ended (never waiting for oneself)."""
-        threads = self.close(drop=drop)
-        if wait:
-            for thread in threads:
-                # Ended by the None that `close` put into the queue for it, or abandoned meanwhile.
-                while thread is not threading.current_thread() and thread.is_alive():
-                    if thread in self._abandoned:
-                        break
-                    thread.join(_LOOK_AGAIN)
+        """Close; with `wait`, return when the threads have ended.
+
+        One of them that calls this waits neither for itself nor for others of them that do so.
+        """
+        threads, me = self.close(drop=drop), threading.current_thread()
+        if not wait:
+            return
+        spared = self._closing if me in threads else set()
+        spared.add(me)
+        for thread in threads:
+            # Ended by the None that `close` put into the queue for it, or abandoned meanwhile.
+            while thread.is_alive() and thread in self._awaited and thread not in spared:
+                thread.join(_LOOK_AGAIN)
+        spared.discard(me)
 
 
 #: Every crew of this process, for the fork handler.
@@ -353,11 +361,7 @@ def is_exiting() -> bool:
 
 
 class Shared(Generic[P]):
-    """A pool that all runs of this process share, made on first use.
-
-    Args:
-        make: Makes it.
-    """
+    """A pool that all runs of this process share; `make` makes it, on first use."""
 
     def __init__(self, make: Callable[[], P]) -> None:
         self._make = make

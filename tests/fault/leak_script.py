@@ -155,7 +155,9 @@ def settled(count: Callable[[], Any], wanted: Callable[[Any], bool]) -> Any:
 
 def abandoned() -> int:
     """Return how many threads are still at an abandoned body, or about to end after it."""
-    return sum(thread.is_alive() for thread in shared_thread_pool().crew._abandoned)
+    desks = shared_thread_pool().crew._desks
+    live = [thread for thread in threading.enumerate() if thread not in desks]
+    return sum(thread.name.startswith("syncflow-thread") for thread in live)
 
 
 def memory() -> tuple[int, int]:

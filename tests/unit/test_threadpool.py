@@ -565,6 +565,70 @@ def test_a_job_may_shut_its_pool_down() -> None:
     pool.shutdown()
 
 
+def test_two_jobs_may_shut_their_pool_down() -> None:
+    """They do not wait for each other, but for every other job."""
+    pool, both = ThreadPool(), threading.Barrier(2)
+    with Gate() as gate:
+        other = pool.submit(gate)
+        enter(gate)
+
+        def shut_down() -> bool:
+            both.wait(PATIENCE)
+            pool.shutdown()
+            return other.done()
+
+        closing = [pool.submit(shut_down) for _ in range(2)]
+        in_shutdown = pool.crew._closing
+        while len(in_shutdown) < 2:
+            assert not wait(closing, 0.001).done
+    assert [True, True] == [result_of(future) for future in closing]
+    pool.shutdown()
+    assert not in_shutdown
+
+
+def test_who_is_outside_waits_for_a_job_that_shuts_its_pool_down() -> None:
+    """Also for what that job does afterwards."""
+    pool, ended = ThreadPool(), threading.Event()
+    with Gate() as gate, Gate() as other:
+        pool.submit(other)
+        enter(other)
+
+        def shut_down() -> None:
+            pool.shutdown()
+            gate()
+            ended.set()
+
+        pool.submit(shut_down)
+        closing = in_thread(pool.shutdown)
+        while not pool.crew._closing:
+            closing.join(0.001)
+        other.opened.set()
+        enter(gate)
+        closing.join(MOMENT)
+        assert closing.is_alive()
+        gate.opened.set()
+        closing.join(PATIENCE)
+        assert ended.is_set()
+    assert not closing.is_alive()
+
+
+def test_shutdown_waits_for_a_thread_that_is_leaving() -> None:
+    """It has been idle for too long, and has yet to let go of what it had, a worker say."""
+    with Gate() as gate:
+        crew = Crew(1, "crew", idle_seconds=0.001, leave=gate)
+        crew.start(FutureJob(int, (), {}))
+        enter(gate)
+        assert not crew._desks
+        closing = in_thread(lambda: crew.shutdown(wait=True, drop=False))
+        while not crew._closed:
+            closing.join(0.001)
+        closing.join(MOMENT)
+        assert closing.is_alive()
+        gate.opened.set()
+        closing.join(PATIENCE)
+    assert not closing.is_alive()
+
+
 def test_a_thread_that_is_just_being_started_can_be_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
