@@ -68,6 +68,8 @@ class Worker:
         #: The task that is on it, or 0. Guarded by the lock, so that a kill hits who it is for.
         self._task = 0
         self.tasks = 0
+        #: The worker keeps large buffers of its last reply.
+        self._keeps = False
         with _starting:
             if is_exiting():
                 raise PoolClosedError("the interpreter is exiting: no worker is started any more")
@@ -212,12 +214,21 @@ class Worker:
                 case ("began", now):
                     deliver_all(self._held)  # what ended before this began comes first
                     job.began(now)
+                case ("keeps",):
+                    self._keeps = True
                 case ("ready",):
                     self.ready = True
                     if self.page.stop() == self.tasks:
                         self.stop(self.tasks)  # asked meanwhile: see there
                 case ("unfit", error):
                     self.unfit = self.rebuilt(error)
+
+    def taken(self) -> None:
+        """Let the worker drop the large buffers of its last reply, which has been rebuilt."""
+        if self._keeps:
+            self._keeps = False
+            with suppress(EOFError, OSError):  # dead: whoever has the next task finds out
+                self._channel.send(pickle.dumps((0, "taken")))
 
     def stop(self, task: int) -> None:
         """Ask the body of `task` to stop; nothing happens when it is over. Any thread.

@@ -116,7 +116,10 @@ class RemoteJob:
                     return self.refused(StepInterrupt("asked to stop before it began"))
                 reply = worker.exchange(pickle.dumps((self.task, *details), protocol=5), self)
                 if reply is not None:
-                    return self.done(reply)
+                    try:
+                        return self.done(reply)
+                    finally:
+                        worker.taken()
                 if worker.page.received() == self.task:
                     return self.crashed(worker)
                 if self._killed:

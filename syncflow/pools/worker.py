@@ -79,7 +79,7 @@ class _Worker:
         self._page = page
         #: The body that may be interrupted; None between bodies.
         self._task: _Task | None = None
-        #: The large buffers of the last reply. The parent has them when it sends the next request.
+        #: The large buffers of the last reply, until the parent has them.
         self._kept: list[Block] = []
         self._kinds: dict[str, Callable[..., tuple[Any, ...]]] = {
             "body": self._body,
@@ -90,21 +90,23 @@ class _Worker:
         signal.signal(signal.SIGALRM, self._handler)
 
     def serve(self) -> None:
-        while True:
-            try:
-                request = self._channel.receive()
-            except (EOFError, OSError):
-                return
-            number, kind, *details = pickle.loads(request)
-            # From here on the task counts as begun: if this process dies now, the task is why.
-            self._page.mark_received(number)
-            self._kept.clear()
-            reply = self._kinds[kind](number, *details)
-            _flush()
-            try:
-                self._channel.send(pickle.dumps(reply, protocol=5))
-            except OSError:
-                return
+        with suppress(EOFError, OSError):  # the parent has closed the pipe, or is gone
+            while True:
+                self._serve(self._channel.receive())
+
+    def _serve(self, request: bytes) -> None:
+        """Do what the parent asks for. Nothing of it is kept while this process is idle."""
+        number, kind, *details = pickle.loads(request)
+        self._kept.clear()
+        if kind == "taken":
+            return
+        # From here on the task counts as begun: if this process dies now, the task is why.
+        self._page.mark_received(number)
+        reply = self._kinds[kind](number, *details)
+        _flush()
+        if self._kept:
+            self._channel.send(pickle.dumps(("keeps",)))
+        self._channel.send(pickle.dumps(reply, protocol=5))
 
     def _call(self, number: int, what: str, blob: bytes) -> tuple[Any, ...]:
         """Run `function(*args, **kwargs)`: a task of a pool that is used alone."""

@@ -151,6 +151,16 @@ def send_large(size: int, ctx: object) -> Any:
     return pickle.PickleBuffer(bytearray(size)), ArrivesSlowly()
 
 
+def make_large(size: int) -> Any:
+    """Return a large buffer."""
+    return pickle.PickleBuffer(bytearray(size))
+
+
+def echo_item(ctx: Any, item: Any) -> Any:
+    """Return a copy of the item."""
+    return pickle.PickleBuffer(bytearray(item))
+
+
 def echo_large(ctx: Any) -> Any:
     """Return a copy of the input, and whether that could not be written to."""
     return pickle.PickleBuffer(bytearray(ctx.input)), memoryview(ctx.input).readonly

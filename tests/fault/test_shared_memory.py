@@ -130,3 +130,28 @@ def test_buffers_are_freed_after_a_run(own_pool: ProcessPool) -> None:
     assert set() != _blocks(Path("/proc/self"))
     del result
     seconds_until(lambda: not _blocks(Path("/proc/self")))
+
+
+def _echo(pool: ProcessPool, how: str) -> object:
+    """Have a worker return large buffers; return what came of it."""
+    large = pickle.PickleBuffer(bytearray(SIZE))
+    if how == "call":
+        return pool.submit(payloads.make_large, SIZE).result(PATIENCE)
+    flow = Flow("echo")
+    if how == "step":
+        flow.step("echo", payloads.echo_large, pool=pool)
+    else:
+        flow.map("echo", payloads.echo_item, [large], pool=pool)
+    return flow.run(large).raise_for_status()
+
+
+@pytest.mark.parametrize("how", ["call", "step", "map"])
+def test_an_idle_worker_keeps_no_buffers(own_pool: ProcessPool, how: str) -> None:
+    """Once the parent has the result, that alone holds the memory."""
+    worker = Path(f"/proc/{own_pool.submit(os.getpid).result(PATIENCE)}")
+    result = _echo(own_pool, how)
+    seconds_until(lambda: not _blocks(worker))
+    assert 1 == len(_blocks(Path("/proc/self")))
+    del result
+    assert worker.name == str(own_pool.submit(os.getpid).result(PATIENCE))
+    seconds_until(lambda: not _blocks(Path("/proc/self")))
