@@ -106,23 +106,23 @@ def open_buffers(shipped: Shipped, *, writable: bool) -> list[memoryview]:
     _, path, spans = shipped
     fd = os.open(path, os.O_RDONLY)
     try:
-        memory = _mapped(fd, writable) or _copied(fd, writable)
+        size = os.fstat(fd).st_size
+        memory = _mapped(fd, size, writable) or _copied(fd, size, writable)
     finally:
         os.close(fd)
     return [memory[start:end] for start, end in spans]
 
 
-def _mapped(fd: int, writable: bool) -> memoryview | None:
+def _mapped(fd: int, size: int, writable: bool) -> memoryview | None:
     """Map a block; `None`: it is too small to be worth the descriptor that a mapping keeps."""
-    if os.fstat(fd).st_size >= _WORTH_MAPPING:
+    if size >= _WORTH_MAPPING:
         with suppress(OSError):  # there may be no descriptor left
             return memoryview(mmap(fd, 0, access=ACCESS_COPY if writable else ACCESS_READ))
     return None
 
 
-def _copied(fd: int, writable: bool) -> memoryview:
+def _copied(fd: int, size: int, writable: bool) -> memoryview:
     """Copy a block."""
-    size = os.fstat(fd).st_size
     memory = memoryview(mmap(-1, size))
     filled = 0
     while filled < size:

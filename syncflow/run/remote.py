@@ -25,19 +25,26 @@ if TYPE_CHECKING:
 __all__ = ["BodyJob", "answer", "deadline_of", "function_blob", "outcome_of", "redate"]
 
 
-def function_blob(attempt: Attempt) -> Blob:
+def function_blob(attempt: Attempt, before: Callable[[], None] | None = None) -> Blob:
     """Return the function of an attempt's step, serialised once a run.
+
+    Args:
+        attempt: Whose body it is.
+        before: Called when it has yet to be serialised, which may take long.
 
     Raises:
         SerializationError: it cannot be pickled.
     """
     function, known = attempt.step.fn, attempt.scope.functions
     what = f"the function of step {attempt.context.step_name!r}"
-    if isinstance(function, OverItem):  # there is one for each item, and it is needed once
-        return wire.dump_by_value(function, what)
-    if id(function) not in known:
-        known[id(function)] = (function, wire.dump_by_value(function, what))
-    return known[id(function)][1]
+    if id(function) in known:
+        return known[id(function)][1]
+    if before is not None:
+        before()
+    blob = wire.dump_by_value(function, what)
+    if not isinstance(function, OverItem):  # there is one for each item, and it is needed once
+        known[id(function)] = (function, blob)
+    return blob
 
 
 def answer(attempt: Attempt, kind: str, name: str, *, share: bool = True) -> bytes:
@@ -147,10 +154,9 @@ class BodyJob(RemoteJob):
 
     def request(self) -> tuple[Any, ...]:
         attempt, context = self._attempt, self._attempt.context
-        if id(attempt.step.fn) not in attempt.scope.functions:
-            self.stations.deliver_held()
+        function = function_blob(attempt, self.stations.deliver_held)
         return (
-            "body", function_blob(attempt), context.flow_name, context.run_id, context.step_name,
+            "body", function, context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, deadline_of(context),
             None if context.error is None else packing.pack_error(context.error),
             attempt.scope.announce, context._index, pack_around(context._around),

@@ -177,10 +177,21 @@ def when_begun(folder: Path, react: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+def is_ordered(executor: Executor) -> bool:
+    """Tell whether it begins first what was submitted first; Dask's scheduler does not say."""
+    return type(executor).__name__ != "ClientExecutor"
+
+
+def never_began(result: FlowResult, executor: Executor) -> bool:
+    """Tell whether some of the eight steps never did; where there is an order, the last one."""
+    names = {step.name for step in result.steps if not step.attempts}
+    return "s7" in names if is_ordered(executor) else bool(names)
+
+
 def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
     executor: Executor, tmp_path: Path
 ) -> None:
-    """Of many, some never begin, nor are they undone; what runs is undone when it returns."""
+    """The last of many never begins, nor is it undone; what runs is undone when it returns."""
     token, undone = CancelToken(), []
     # Executors of processes call a few "running" that wait at a worker's door.
     steps = [
@@ -207,22 +218,24 @@ def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
     assert all(isinstance(step.error, StepCancelledError) for step in result.steps)
     begun = {step.name for step in result.steps if step.attempts}
     assert begun == set(undone)
-    assert 0 < len(begun) < len(steps)
+    assert begun
+    assert never_began(result, executor)
 
 
 def test_fail_fast_takes_back_what_is_queued(executor: Executor, tmp_path: Path) -> None:
-    """Of many, some never begin, and what runs is waited for."""
+    """The last of many never begins, and what runs is waited for."""
 
     class LetGo(Hooks):
         def on_step_cancel(self, event: Any) -> None:
-            (tmp_path / "go").touch()
+            if event.step_name == "s7" or not is_ordered(executor):
+                (tmp_path / "go").touch()
 
     flow = Flow("flow", hooks=[LetGo()])
     waiting = [Step(f"s{number}", Waits(tmp_path)) for number in range(8)]
     steps = [Step("fails", fail), *waiting]
     result = flow.parallel("g", steps, pool=executor, fail_fast=True).run()
     assert isinstance(result.error, LookupError)
-    assert ("cancelled", 0) in {(step.status, step.attempts) for step in result.steps}
+    assert never_began(result, executor)
     assert {"completed", "cancelled"} >= {result[step.name].status for step in waiting}
 
 
