@@ -164,6 +164,8 @@ def memory() -> tuple[int, int]:
     """Return the blocks that Python has allocated, and the bytes that the process occupies."""
     assert not settled(abandoned, lambda left: not left), "an abandoned body does not end"
     gc.collect()
+    # It keeps names of attributes, by their addresses: new ones as long as it has free places.
+    sys._clear_type_cache()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return sys.getallocatedblocks(), pages * os.sysconf("SC_PAGE_SIZE")
 
