@@ -15,11 +15,10 @@ import os
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from syncflow import timing
 from syncflow.errors import PoolClosedError, SerializationError, StepInterrupt
-from syncflow.policy import shown
 from syncflow.pools import packing
 from syncflow.pools.reply import packed
 from syncflow.run.attempt import Outcome, perform
@@ -34,19 +33,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Foreign", "Sent", "date_back", "failure_of_future", "rebuilder", "worker_named"]
 
-
-class Sent(NamedTuple):
-    """What a travelling attempt sends back."""
-
-    #: As of a worker process.
-    reply: tuple[Any, ...]
-    host: str
-    pid: int
-
-    @classmethod
-    def from_here(cls, reply: tuple[Any, ...]) -> Sent:
-        """Return it for a body that ran in this process."""
-        return cls(reply, os.uname().nodename, os.getpid())
+#: What a travelling attempt sends back: a reply as of a worker process; its host and pid.
+Sent = tuple[tuple[Any, ...], str, int]
 
 
 class Foreign(Place):
@@ -139,7 +127,7 @@ class _Travelling:
             outcome = Outcome.never_started(refused)
         else:
             outcome = perform(function, context, self._timeout)
-        return Sent.from_here(packed(outcome, f"of step {context.step_name!r}"))
+        return packed(outcome, f"of step {context.step_name!r}"), os.uname().nodename, os.getpid()
 
 
 def date_back(outcome: Outcome | None, submitted_at: float | None) -> None:
@@ -157,10 +145,7 @@ def failure_of_future(future: Future[Any]) -> BaseException | None:
     if future.cancelled():
         # Taken back, and nobody will look at this; or cancelled by whoever closed the executor.
         return PoolClosedError("the executor was shut down before this could start")
-    error = future.exception()
-    if error is None and not isinstance(came := future.result(), Sent):
-        error = TypeError(f"the executor did not call what it was given: it returned {shown(came)}")
-    return error
+    return future.exception()
 
 
 def rebuilder(host: str, pid: int) -> Callable[[packing.Packed], BaseException]:

@@ -7,6 +7,7 @@ with a timeout travel alone, unless the user has said how many go together.
 
 from __future__ import annotations
 
+import os
 import threading
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any
@@ -270,4 +271,4 @@ class _TravellingChunk:
                 around=bundle.around(),
             )  # fmt: skip
             reply = packed_chunk(ran, self._start, step_name)
-        return Sent.from_here(reply)
+        return reply, os.uname().nodename, os.getpid()

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,6 @@ from syncflow import (
     Flow,
     FlowResult,
     Hooks,
-    MapResult,
     PoolClosedError,
     ProcessPool,
     Step,
@@ -245,33 +244,6 @@ def test_an_executor_that_cancels_its_queue_hangs_no_run() -> None:
     runner.join(bodies.PATIENCE)
     errors = [type(result["queued"].error) for result in results]
     assert [PoolClosedError] == errors
-
-
-class Deaf(Executor):
-    """Calls nothing, and says that it has."""
-
-    def submit(self, *args: Any, **kwargs: Any) -> Future[Any]:
-        future = Future[Any]()
-        future.set_result("done")
-        return future
-
-
-def test_an_executor_that_calls_nothing_hangs_no_run() -> None:
-    """Its steps fail, and the error tells what it returned instead."""
-    flow = Flow("flow").parallel("g", [Step("a", lambda ctx: None)], pool=Deaf())
-    error = flow.run().error
-    assert isinstance(error, TypeError)
-    assert str(error).endswith("it returned 'done'")
-
-
-def test_an_executor_that_calls_nothing_hangs_no_map() -> None:
-    """The same for its items."""
-    flow = Flow("flow").map("m", lambda ctx, item: item, range(3), pool=Deaf())
-    result = flow.run()["m"]
-    assert isinstance(result, MapResult)
-    assert {0: TypeError, 1: TypeError, 2: TypeError} == {
-        index: type(error) for index, error in result.errors.items()
-    }
 
 
 class Retries(Hooks):
