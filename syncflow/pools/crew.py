@@ -198,13 +198,14 @@ class Crew:
             target=self._serve, name=f"{self._name}-{next(self._names)}", daemon=True
         )
         self._desks[thread] = [None]
-        self._awaited.add(thread)
         try:
             thread.start()
         except RuntimeError:
             del self._desks[thread]
             if not self._desks:
                 raise
+        else:
+            self._awaited.add(thread)
 
     def _serve(self) -> None:
         """Run jobs until the crew has no more use for this thread."""
@@ -307,37 +308,38 @@ class Crew:
         self._outstanding -= len(dropped)
         return dropped
 
-    def close(self, *, drop: bool = False) -> list[threading.Thread]:
-        """Take no more work; end the threads once the queue is empty (or now: `drop`).
-
-        Returns:
-            The threads that are still to end, without the abandoned ones.
-        """
+    def close(self, *, drop: bool = False) -> None:
+        """Take no more work; end the threads once the queue is empty (or now: `drop`)."""
         with self._lock:
             self._closed = True
             dropped = self._drain() if drop else []
-            threads = list(self._awaited)
             for _ in self._desks:
                 self._jobs.put(None)
         for job in dropped:
             job.refuse(PoolClosedError("the pool was shut down before this could start"))
-        return threads
 
     def shutdown(self, *, wait: bool, drop: bool) -> None:
         """Close; with `wait`, return when the threads have ended.
 
         One of them that calls this waits neither for itself nor for others of them that do so.
         """
-        threads, me = self.close(drop=drop), threading.current_thread()
+        self.close(drop=drop)
         if not wait:
             return
-        spared = self._closing if me in threads else set()
+        me = threading.current_thread()
+        spared = self._closing if me in self._awaited else set()
         spared.add(me)
-        for thread in threads:
-            # Ended by the None that `close` put into the queue for it, or abandoned meanwhile.
-            while thread.is_alive() and thread in self._awaited and thread not in spared:
+        try:
+            # Each ends by a None that `close` has put into the queue, or is abandoned meanwhile.
+            while (thread := self._one_to_await(spared)) is not None:
                 thread.join(_LOOK_AGAIN)
-        spared.discard(me)
+        finally:
+            spared.discard(me)
+
+    def _one_to_await(self, spared: set[threading.Thread]) -> threading.Thread | None:
+        with self._lock:
+            live = (thread for thread in self._awaited if thread.is_alive())
+            return next((thread for thread in live if thread not in spared), None)
 
 
 #: Every crew of this process, for the fork handler.

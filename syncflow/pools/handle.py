@@ -31,6 +31,9 @@ __all__ = ["EXIT_SECONDS", "Worker", "deliver_all"]
 #: Seconds that an idle worker has to end by itself.
 EXIT_SECONDS: Final = 0.3
 
+#: What lets a worker drop the large buffers of its last reply. An idle one has room for it.
+_TAKEN: Final = pickle.dumps((0, "taken"))
+
 #: Every worker that has not been reaped, for interpreter exit and fork.
 _live: weakref.WeakSet[Worker] = weakref.WeakSet()
 
@@ -225,10 +228,13 @@ class Worker:
 
     def taken(self) -> None:
         """Let the worker drop the large buffers of its last reply, which has been rebuilt."""
-        if self._keeps:
-            self._keeps = False
-            with suppress(EOFError, OSError):  # dead: whoever has the next task finds out
-                self._channel.send(pickle.dumps((0, "taken")))
+        if not self._keeps:
+            return
+        self._keeps = False
+        with self._lock:  # at exit, the pipe of a worker without a task may be closed meanwhile
+            if not self._pipe.closed:
+                with suppress(OSError):  # dead: whoever has the next task finds out
+                    self._channel.send(_TAKEN)
 
     def stop(self, task: int) -> None:
         """Ask the body of `task` to stop; nothing happens when it is over. Any thread.

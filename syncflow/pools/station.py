@@ -197,15 +197,21 @@ class FutureCall(RemoteJob):
 
     def request(self) -> tuple[Any, ...]:
         self.stations.deliver_held()
-        return "call", self._what, wire.dump_by_value(self._call, self._what, self._kept)
+        try:
+            return "call", self._what, wire.dump_by_value(self._call, self._what, self._kept)
+        finally:
+            del self  # the frames of a refusal lead here, and must not lead back to it
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         _, value, error, *_ = reply
-        if error is not None:
-            assert self.worker is not None
-            return self.refused(self.worker.rebuilt(error))
-        result = None if value is None else wire.load(value, f"the value of {self._what}")
-        return partial(self.future.set_result, result)
+        try:
+            if error is not None:
+                assert self.worker is not None
+                return self.refused(self.worker.rebuilt(error))
+            result = None if value is None else wire.load(value, f"the value of {self._what}")
+            return partial(self.future.set_result, result)
+        finally:
+            del self  # as in `request`
 
     def crash_of(self, worker: Worker) -> BaseException:
         from syncflow.pools.broken import BrokenWorkerError

@@ -90,9 +90,13 @@ class _Worker:
         signal.signal(signal.SIGALRM, self._handler)
 
     def serve(self) -> None:
-        with suppress(EOFError, OSError):  # the parent has closed the pipe, or is gone
-            while True:
-                self._serve(self._channel.receive())
+        while True:
+            try:
+                request = self._channel.receive()
+            except (EOFError, OSError):
+                return
+            self._serve(request)
+            del request
 
     def _serve(self, request: bytes) -> None:
         """Do what the parent asks for. Nothing of it is kept while this process is idle."""
@@ -118,7 +122,10 @@ class _Worker:
         except BaseException as error:
             error.with_traceback(error.__traceback__ and error.__traceback__.tb_next)
             outcome = Outcome(None, error, {}, started_at, monotonic())
-        return packed(outcome, f"of {what}", self._kept)
+        try:
+            return packed(outcome, f"of {what}", self._kept)
+        finally:
+            del outcome  # the frames of what failed lead here, and hold what it has read
 
     def _body(
         self,
@@ -165,7 +172,10 @@ class _Worker:
         outcome = perform(body, context, timeout, on_start)
         self._close(task, timeout)
         outcome.overdue = task.overdue
-        return packed(outcome, what, self._kept)
+        try:
+            return packed(outcome, what, self._kept)
+        finally:
+            del outcome  # as above
 
     def _chunk(
         self,
@@ -219,7 +229,10 @@ class _Worker:
         )  # fmt: skip
         self._close(task, timeout)
         self._page.mark_item(len(loaded))  # should a value kill this process, it was no item
-        return packed_chunk(ran, start, step_name, self._kept)
+        try:
+            return packed_chunk(ran, start, step_name, self._kept)
+        finally:
+            del ran  # as above
 
     def _open(self, task: _Task) -> None:
         """Let the task be interrupted."""

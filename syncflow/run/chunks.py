@@ -57,7 +57,10 @@ def chunk_end(
                 value = None
                 special[position] = Outcome(None, refused, {}, started_at, ended_at)
             values.append(value)
-    return ChunkEnd(chunk, values, special, started_at, ran=(started_at, ended_at))
+    try:
+        return ChunkEnd(chunk, values, special, started_at, ran=(started_at, ended_at))
+    finally:
+        del special  # the frames of refusals lead here, and must not lead back to them
 
 
 class ChunkJob(RemoteJob):
@@ -84,13 +87,16 @@ class ChunkJob(RemoteJob):
     def request(self) -> tuple[Any, ...]:
         context, step = self._attempt.context, self._mapper.node.step
         start, items, number = self._chunk
-        blob = wire.dump_by_value(items, items_named(start, context.step_name), self._kept)
-        return (
-            "chunk", function_blob(self._attempt), blob, start, context.flow_name, context.run_id,
-            context.step_name, number, step.timeout, deadline_of(context),
-            self._mapper.node.fail_fast, self._mapper.items.announces,
-            pack_around(context._around),
-        )  # fmt: skip
+        try:
+            blob = wire.dump_by_value(items, items_named(start, context.step_name), self._kept)
+            return (
+                "chunk", function_blob(self._attempt), blob, start, context.flow_name,
+                context.run_id, context.step_name, number, step.timeout, deadline_of(context),
+                self._mapper.node.fail_fast, self._mapper.items.announces,
+                pack_around(context._around),
+            )  # fmt: skip
+        finally:
+            del self, context  # as in `chunk_end`
 
     def answer(self, kind: str, name: str) -> bytes:
         return answer(self._attempt, kind, name)
@@ -100,14 +106,18 @@ class ChunkJob(RemoteJob):
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         assert self.worker is not None
-        step_name = self._attempt.context.step_name
-        end = chunk_end(self._chunk, reply, step_name, self.worker.rebuilt)
-        for outcome in end.special.values():
-            redate(outcome)
-        ran = end.ran and (timing.from_real(end.ran[0]), timing.from_real(end.ran[1]))
-        return self._deliver(
-            end._replace(started_at=_ours(end.started_at), ran=ran, worker=self.worker.pid)
-        )
+        end = outcome = None
+        try:
+            step_name = self._attempt.context.step_name
+            end = chunk_end(self._chunk, reply, step_name, self.worker.rebuilt)
+            for outcome in end.special.values():
+                redate(outcome)
+            ran = end.ran and (timing.from_real(end.ran[0]), timing.from_real(end.ran[1]))
+            return self._deliver(
+                end._replace(started_at=_ours(end.started_at), ran=ran, worker=self.worker.pid)
+            )
+        finally:
+            del self, end, outcome  # as in `chunk_end`
 
     def crash_of(self, worker: Worker) -> BaseException:
         return worker.crash(self._attempt.context.step_name, self._chunk[2])
@@ -175,19 +185,23 @@ class ProcessLane(Lane):
         if not self.claim():
             return None
         mapper, crew = self._mapper, self._stations.crew
-        while (chunk := mapper.supply.take(mapper.pace)) is not None:
-            # As in `ThreadLane.run`: set before it is looked whether to stop.
-            job = self._job = ChunkJob(self._stations, mapper, chunk)
-            if mapper.items.verb is not None:
-                job.stop()
-            began = timing.real()
-            deliver = job.run()
-            mapper.pace.took(len(chunk[1]), timing.real() - began)
-            assert deliver is not None
-            deliver()
-            if mapper.supply and not crew.is_idle() and self._go_last():
-                return None
-        return partial(mapper.inbox.put, self)
+        job = deliver = None
+        try:
+            while (chunk := mapper.supply.take(mapper.pace)) is not None:
+                # As in `ThreadLane.run`: set before it is looked whether to stop.
+                job = self._job = ChunkJob(self._stations, mapper, chunk)
+                if mapper.items.verb is not None:
+                    job.stop()
+                began = timing.real()
+                deliver = job.run()
+                mapper.pace.took(len(chunk[1]), timing.real() - began)
+                assert deliver is not None
+                deliver()
+                if mapper.supply and not crew.is_idle() and self._go_last():
+                    return None
+            return partial(mapper.inbox.put, self)
+        finally:
+            del self, mapper, job, deliver  # as in `chunk_end`
 
     def _go_last(self) -> bool:
         """Let others have the worker that wait for one; false when the lane has to go on itself."""

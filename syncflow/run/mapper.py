@@ -119,7 +119,9 @@ class Mapper:
             self._timers.add(member.ready_at, Mapper._look, self.node.step.timeout)
         if self.scope.announce:
             self._timers.add(member.ready_at + PROGRESS_SECONDS, Mapper._tell, None)
-        error = self._source.begin() or self._place.unfit(self.items.attempt((0, [], 1)))
+        error = self._source.begin()
+        if error is None and (error := self._place.unfit(self.items.attempt((0, [], 1)))):
+            engine.inline.raised(error)
         tally.expect(self._source.length)
         if error is not None:
             self._fail(error)

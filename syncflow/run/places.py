@@ -217,6 +217,8 @@ class Processes(Place):
             function_blob(attempt)
         except SerializationError as error:
             return error
+        finally:
+            del attempt  # the frames of the refusal lead here, and must not lead back to it
         return None
 
     def keep_to(self, bound: int | None) -> bool:

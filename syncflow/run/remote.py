@@ -41,6 +41,7 @@ def function_blob(attempt: Attempt, before: Callable[[], None] | None = None) ->
         return known[id(function)][1]
     if before is not None:
         before()
+    del attempt  # the frames of a refusal lead here, and must not lead back to it
     blob = wire.dump_by_value(function, what)
     if not isinstance(function, OverItem):  # there is one for each item, and it is needed once
         known[id(function)] = (function, blob)
@@ -123,9 +124,12 @@ def outcome_of(
             outcome.value = wire.load(value, f"the value {what}")
         for key, blob in (writes or {}).items():
             outcome.writes[key] = wire.load(blob, f"the state value {key!r} {what}")
+        return outcome
     except SerializationError as refused:
         outcome.error, outcome.value = refused, None
-    return outcome
+        return outcome
+    finally:
+        del outcome  # the frames of the refusal lead here, and must not lead back to it
 
 
 def deadline_of(context: Context) -> float | None:
@@ -154,7 +158,11 @@ class BodyJob(RemoteJob):
 
     def request(self) -> tuple[Any, ...]:
         attempt, context = self._attempt, self._attempt.context
-        function = function_blob(attempt, self.stations.deliver_held)
+        try:
+            function = function_blob(attempt, self.stations.deliver_held)
+        except SerializationError:
+            del self, attempt, context  # as in `outcome_of`
+            raise
         return (
             "body", function, context.flow_name, context.run_id, context.step_name,
             context.attempt, attempt.step.timeout, deadline_of(context),
@@ -170,10 +178,14 @@ class BodyJob(RemoteJob):
 
     def done(self, reply: tuple[Any, ...]) -> Callable[[], None]:
         assert self.worker is not None
-        step_name = self._attempt.context.step_name
-        outcome = outcome_of(reply, step_name, self.worker.rebuilt)
-        redate(outcome)
-        return self._deliver(outcome)
+        outcome = None
+        try:
+            step_name = self._attempt.context.step_name
+            outcome = outcome_of(reply, step_name, self.worker.rebuilt)
+            redate(outcome)
+            return self._deliver(outcome)
+        finally:
+            del self, outcome  # as in `outcome_of`
 
     def crash_of(self, worker: Worker) -> BaseException:
         context = self._attempt.context

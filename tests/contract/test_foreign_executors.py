@@ -177,15 +177,20 @@ def when_begun(folder: Path, react: Callable[[], object]) -> threading.Thread:
     return thread
 
 
+#: Executors of processes call up to seven "running", of which five wait at a worker's door.
+MANY = 12
+LAST = f"s{MANY - 1}"
+
+
 def is_ordered(executor: Executor) -> bool:
     """Tell whether it begins first what was submitted first; Dask's scheduler does not say."""
     return type(executor).__name__ != "ClientExecutor"
 
 
 def never_began(result: FlowResult, executor: Executor) -> bool:
-    """Tell whether some of the eight steps never did; where there is an order, the last one."""
+    """Tell whether some of the steps never did; where there is an order, the last one."""
     names = {step.name for step in result.steps if not step.attempts}
-    return "s7" in names if is_ordered(executor) else bool(names)
+    return LAST in names if is_ordered(executor) else bool(names)
 
 
 def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
@@ -193,13 +198,12 @@ def test_cancelling_takes_back_what_is_queued_and_abandons_what_runs(
 ) -> None:
     """The last of many never begins, nor is it undone; what runs is undone when it returns."""
     token, undone = CancelToken(), []
-    # Executors of processes call a few "running" that wait at a worker's door.
     steps = [
         Step(
             f"s{number}", Waits(tmp_path), grace=0,
             compensate=lambda ctx: undone.append(ctx.step_name),
         )
-        for number in range(8)
+        for number in range(MANY)
     ]  # fmt: skip
     canceller = when_begun(tmp_path, lambda: token.cancel("enough"))
 
@@ -227,11 +231,11 @@ def test_fail_fast_takes_back_what_is_queued(executor: Executor, tmp_path: Path)
 
     class LetGo(Hooks):
         def on_step_cancel(self, event: Any) -> None:
-            if event.step_name == "s7" or not is_ordered(executor):
+            if event.step_name == LAST or not is_ordered(executor):
                 (tmp_path / "go").touch()
 
     flow = Flow("flow", hooks=[LetGo()])
-    waiting = [Step(f"s{number}", Waits(tmp_path)) for number in range(8)]
+    waiting = [Step(f"s{number}", Waits(tmp_path)) for number in range(MANY)]
     steps = [Step("fails", fail), *waiting]
     result = flow.parallel("g", steps, pool=executor, fail_fast=True).run()
     assert isinstance(result.error, LookupError)

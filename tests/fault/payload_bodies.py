@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pickle
 import sys
+import threading
 import time
 import types
 from collections.abc import Callable
@@ -154,6 +155,39 @@ def send_large(size: int, ctx: object) -> Any:
 def make_large(size: int) -> Any:
     """Return a large buffer."""
     return pickle.PickleBuffer(bytearray(size))
+
+
+#: A large buffer is being rebuilt; that may end.
+ARRIVING, ARRIVED = threading.Event(), threading.Event()
+
+
+class ArrivesWhenTold:
+    """Is being rebuilt until `ARRIVED`."""
+
+    def __reduce__(self) -> Any:
+        return arrive_when_told, ()
+
+
+def arrive_when_told() -> None:
+    """Say that it begins, and wait."""
+    ARRIVING.set()
+    ARRIVED.wait(PATIENCE)
+
+
+def make_large_slowly(size: int) -> Any:
+    """Return a large buffer that arrives when told."""
+    return make_large(size), ArrivesWhenTold()
+
+
+def fail_with_large(ctx: Any, item: Any = None) -> NoReturn:
+    """Fail with the input mapped."""
+    held = ctx.input, item
+    raise LookupError(len(held))
+
+
+def fail_with_argument(large: Any) -> NoReturn:
+    """Fail with the argument mapped."""
+    raise LookupError(large)
 
 
 def echo_item(ctx: Any, item: Any) -> Any:

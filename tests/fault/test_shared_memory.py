@@ -1,5 +1,6 @@
 """Shared memory is gone with the processes that use it, however they end."""
 
+import gc
 import os
 import pickle
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import payload_bodies as payloads
 import pytest
 from fault_bodies import PATIENCE
-from fault_tools import Script, seconds_until
+from fault_tools import Script, run_script, seconds_until
 
 from syncflow import Flow, ProcessPool, WorkerCrashedError
 
@@ -132,6 +133,11 @@ def test_buffers_are_freed_after_a_run(own_pool: ProcessPool) -> None:
     seconds_until(lambda: not _blocks(Path("/proc/self")))
 
 
+def _pid(pool: ProcessPool) -> int:
+    """Return the pid of the worker."""
+    return pool.submit(os.getpid).result(PATIENCE)
+
+
 def _echo(pool: ProcessPool, how: str) -> object:
     """Have a worker return large buffers; return what came of it."""
     large = pickle.PickleBuffer(bytearray(SIZE))
@@ -145,13 +151,59 @@ def _echo(pool: ProcessPool, how: str) -> object:
     return flow.run(large).raise_for_status()
 
 
+def _fail(pool: ProcessPool, how: str) -> BaseException | None:
+    """Have a worker fail with large buffers at hand; return the error."""
+    large = pickle.PickleBuffer(bytearray(SIZE))
+    if how == "call":
+        return pool.submit(payloads.fail_with_argument, large).exception(PATIENCE)
+    flow = Flow("fail")
+    if how == "step":
+        flow.step("fail", payloads.fail_with_large, pool=pool)
+    else:
+        flow.map("fail", payloads.fail_with_large, [large], pool=pool)
+    return flow.run(large).error
+
+
 @pytest.mark.parametrize("how", ["call", "step", "map"])
 def test_an_idle_worker_keeps_no_buffers(own_pool: ProcessPool, how: str) -> None:
     """Once the parent has the result, that alone holds the memory."""
-    worker = Path(f"/proc/{own_pool.submit(os.getpid).result(PATIENCE)}")
+    worker = Path(f"/proc/{_pid(own_pool)}")
     result = _echo(own_pool, how)
     seconds_until(lambda: not _blocks(worker))
-    assert 1 == len(_blocks(Path("/proc/self")))
+    seconds_until(lambda: 1 == len(_blocks(Path("/proc/self"))))
     del result
-    assert worker.name == str(own_pool.submit(os.getpid).result(PATIENCE))
+    assert worker.name == str(_pid(own_pool))
     seconds_until(lambda: not _blocks(Path("/proc/self")))
+
+
+@pytest.mark.parametrize("how", ["call", "step", "map"])
+def test_an_idle_worker_keeps_no_buffers_of_what_failed(own_pool: ProcessPool, how: str) -> None:
+    """The frames of the body go with its error, which has been sent."""
+    own_pool.submit(gc.disable).result(PATIENCE)
+    worker = Path(f"/proc/{_pid(own_pool)}")
+    assert isinstance(_fail(own_pool, how), LookupError)
+    seconds_until(lambda: not _blocks(worker))
+    assert worker.name == str(_pid(own_pool))
+
+
+AT_EXIT = """
+import atexit, os
+
+@atexit.register  # before what syncflow registers: this comes after that
+def look():
+    files = [os.open(f"{number}.txt", os.O_RDWR | os.O_CREAT) for number in range(50)]
+    payloads.ARRIVED.set()
+    future.exception(20)
+    print(sum(os.fstat(file).st_size for file in files), future.done())
+
+import payload_bodies as payloads
+from syncflow import ProcessPool
+pool = ProcessPool(1)
+future = pool.submit(payloads.make_large_slowly, 1 << 20)
+payloads.ARRIVING.wait(20)
+"""
+
+
+def test_a_result_that_arrives_at_exit_writes_to_no_pipe(tmp_path: Path) -> None:
+    """That of its worker is closed, and its descriptor may be somebody else's."""
+    assert (0, "0 True\n", "") == run_script(AT_EXIT, tmp_path)

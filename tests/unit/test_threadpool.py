@@ -629,6 +629,27 @@ def test_shutdown_waits_for_a_thread_that_is_leaving() -> None:
     assert not closing.is_alive()
 
 
+def test_shutdown_waits_for_a_thread_that_takes_the_place_of_an_abandoned_one() -> None:
+    """What is queued behind a body that is given up on is done when `shutdown` returns."""
+    with Gate() as hangs, Gate() as gate:
+        crew = Crew(1, "crew")
+        job, queued = FutureJob(hangs, (), {}), FutureJob(gate, (), {})
+        crew.start(job)
+        crew.start(queued)
+        enter(hangs)
+        closing = in_thread(lambda: crew.shutdown(wait=True, drop=False))
+        while not crew._closed:
+            closing.join(0.001)
+        crew.abandon(job)
+        enter(gate)
+        closing.join(3 * MOMENT)  # by then it has seen that nobody waits for the first one
+        assert closing.is_alive()
+        gate.opened.set()
+        closing.join(PATIENCE)
+        assert not closing.is_alive()
+        assert queued.future.done()
+
+
 def test_a_thread_that_is_just_being_started_can_be_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

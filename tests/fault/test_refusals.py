@@ -1,0 +1,76 @@
+"""What cannot be sent leaves nothing behind: its error goes with the result, without a cycle."""
+
+import gc
+import logging
+import weakref
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import payload_bodies as payloads
+import pytest
+from fault_tools import seconds_until
+
+from syncflow import Flow, ProcessPool, SerializationError
+
+pytestmark = pytest.mark.xdist_group("process")
+
+#: Which end it makes trouble at.
+ENDS = {
+    "at-pickling": partial(payloads.TroubleAtPickling, "raises"),
+    "at-unpickling": partial(payloads.TroubleAtUnpickling, "raises"),
+}
+
+Make = Callable[[], Any]
+
+
+def _of_step(pool: ProcessPool, body: Callable[..., Any], input: Any = None) -> Any:
+    return Flow("flow").step("a", body, pool=pool).run(input)["a"].error
+
+
+def _of_map(pool: ProcessPool, body: Callable[..., Any], item: Any = None) -> Any:
+    # No result in a variable: the frames of an error of the caller's thread lead here, too.
+    return Flow("flow").map("a", body, [item], pool=pool, fail_fast=True).run()["a"].error
+
+
+def _of_call(pool: ProcessPool, *call: Any) -> Any:
+    return pool.submit(*call).exception()
+
+
+#: What is refused, and how.
+REFUSED: dict[str, Callable[[ProcessPool, Make], Any]] = {
+    "function": lambda pool, make: _of_step(pool, partial(payloads.give_back, make())),
+    "function-of-map": lambda pool, make: _of_map(pool, partial(payloads.give_back, make())),
+    "input": lambda pool, make: _of_step(pool, payloads.read_input, make()),
+    "item": lambda pool, make: _of_map(pool, payloads.read_input, make()),
+    "argument": lambda pool, make: _of_call(pool, str, make()),
+    "value": lambda pool, make: _of_step(pool, lambda ctx: make()),
+    "value-of-item": lambda pool, make: _of_map(pool, lambda ctx, item: make()),
+    "value-of-call": _of_call,
+    "state": lambda pool, make: _of_step(pool, lambda ctx: ctx.set("key", make())),
+    "state-of-item": lambda pool, make: _of_map(pool, lambda ctx, item: ctx.set("key", make())),
+}
+
+
+@pytest.fixture
+def no_gc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Collect nothing but what its last reference lets go; pytest keeps no log records."""
+    monkeypatch.setattr(logging.getLogger("syncflow"), "disabled", True)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_gc")
+@pytest.mark.parametrize("make", ENDS.values(), ids=ENDS)
+@pytest.mark.parametrize("refused", REFUSED.values(), ids=REFUSED)
+def test_a_refusal_is_collected_with_the_result(
+    own_pool: ProcessPool, refused: Callable[[ProcessPool, Make], Any], make: Make
+) -> None:
+    """Its frames lead to the code that holds it, which must not lead back."""
+    error = refused(own_pool, make)
+    assert isinstance(error, SerializationError)
+    reference = weakref.ref(error)
+    del error
+    seconds_until(lambda: reference() is None)
