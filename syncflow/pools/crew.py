@@ -20,7 +20,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -160,8 +160,8 @@ class Crew:
         self._outstanding = 0
         #: Those that `shutdown` waits for: also who has no desk any more, and lets its worker go.
         self._awaited: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
-        #: Those that are in `shutdown` themselves.
-        self._closing: set[threading.Thread] = set()
+        #: Those that have called `shutdown` and waited.
+        self._closing: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
         self._broken: BaseException | None = None
 
     def start(self, job: Job) -> None:
@@ -198,14 +198,13 @@ class Crew:
             target=self._serve, name=f"{self._name}-{next(self._names)}", daemon=True
         )
         self._desks[thread] = [None]
+        self._awaited.add(thread)
         try:
             thread.start()
         except RuntimeError:
             del self._desks[thread]
             if not self._desks:
                 raise
-        else:
-            self._awaited.add(thread)
 
     def _serve(self) -> None:
         """Run jobs until the crew has no more use for this thread."""
@@ -321,22 +320,18 @@ class Crew:
     def shutdown(self, *, wait: bool, drop: bool) -> None:
         """Close; with `wait`, return when the threads have ended.
 
-        One of them that calls this waits neither for itself nor for others of them that do so.
+        One of them that calls this waits neither for itself nor for others of them that have called
+        it: they may wait for each other, here or afterwards.
         """
         self.close(drop=drop)
-        if not wait:
-            return
         me = threading.current_thread()
-        spared = self._closing if me in self._awaited else set()
-        spared.add(me)
-        try:
-            # Each ends by a None that `close` has put into the queue, or is abandoned meanwhile.
-            while (thread := self._one_to_await(spared)) is not None:
-                thread.join(_LOOK_AGAIN)
-        finally:
-            spared.discard(me)
+        if is_ours := wait and me in self._awaited:
+            self._closing.add(me)
+        # Each ends by a None that `close` has put into the queue, or is abandoned meanwhile.
+        while wait and (thread := self._one_to_await(self._closing if is_ours else ())):
+            thread.join(_LOOK_AGAIN)
 
-    def _one_to_await(self, spared: set[threading.Thread]) -> threading.Thread | None:
+    def _one_to_await(self, spared: Collection[threading.Thread]) -> threading.Thread | None:
         with self._lock:
             live = (thread for thread in self._awaited if thread.is_alive())
             return next((thread for thread in live if thread not in spared), None)

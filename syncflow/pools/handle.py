@@ -233,7 +233,7 @@ class Worker:
         self._keeps = False
         with self._lock:  # at exit, the pipe of a worker without a task may be closed meanwhile
             if not self._pipe.closed:
-                with suppress(OSError):  # dead: whoever has the next task finds out
+                with suppress(EOFError, OSError):  # dead: whoever has the next task finds out
                     self._channel.send(_TAKEN)
 
     def stop(self, task: int) -> None:

@@ -82,7 +82,10 @@ def packed_chunk(
         position: packed(outcome, f"of item {start + position} of step {step_name!r}", kept)
         for position, outcome in special.items()
     }
-    return "done", blobs, taken_apart, ran.started_at, ran.ended_at
+    try:
+        return "done", blobs, taken_apart, ran.started_at, ran.ended_at
+    finally:
+        del ran, values, special  # the frames of refusals lead here, and must not lead back to them
 
 
 def value_named(index: int, step_name: str) -> str:

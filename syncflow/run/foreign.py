@@ -85,7 +85,8 @@ class _Local:
     def __call__(self) -> None:
         """Run the attempt here; it finds its own way into the inbox."""
         attempt, self._attempt = self._attempt, None
-        assert attempt is not None
+        if attempt is None:
+            return  # it has been settled without this
         deliver = attempt.run()
         date_back(attempt.outcome, attempt.submitted_at)
         del attempt
@@ -96,7 +97,11 @@ class _Local:
     def arrived(self, future: Future[Any]) -> None:
         """Take what the future came to, unless the attempt has run here."""
         if self._attempt is not None:
-            _arrived(self._attempt, future)
+            try:
+                _arrived(self._attempt, future)
+                self._attempt = None
+            finally:
+                del self, future  # as in `_arrived`
 
     def travelling(self) -> _Travelling:
         """Return what the body needs elsewhere, and nothing else."""
@@ -160,25 +165,29 @@ def worker_named(host: str, pid: int) -> str | int:
 
 def _arrived(attempt: Attempt, future: Future[Sent]) -> None:
     """Take what a future came to. Runs on a thread of the executor's: does nothing that blocks."""
+    outcome = None
     error = failure_of_future(future)
-    if error is not None:
-        # The executor broke, or could not send the attempt or its outcome: it never got there, or
-        # nobody will ever know.
-        sent = not isinstance(error, PoolClosedError)
-        outcome = Outcome.never_started(error)
-        outcome.started_at = attempt.submitted_at if sent else None
-    else:
-        reply, host, pid = future.result()
-        outcome = outcome_of(reply, attempt.context.step_name, rebuilder(host, pid))
-        if outcome.started_at is not None:
-            # Their clock is not ours: keep the duration, not the instants.
-            took = outcome.ended_at - outcome.started_at
-            outcome.ended_at = timing.monotonic()
-            outcome.started_at = outcome.ended_at - took
-        attempt.worker = worker_named(host, pid)
-    attempt.outcome = outcome
-    date_back(outcome, attempt.submitted_at)
-    if attempt.claim_end():
-        attempt.scope.inbox.put(attempt)
-    elif attempt.scope.late is not None:
-        attempt.scope.late.ended_soon(attempt)
+    try:
+        if error is not None:
+            # The executor broke, or could not send the attempt or its outcome: it never got there,
+            # or nobody will ever know.
+            sent = not isinstance(error, PoolClosedError)
+            outcome = Outcome.never_started(error)
+            outcome.started_at = attempt.submitted_at if sent else None
+        else:
+            reply, host, pid = future.result()
+            outcome = outcome_of(reply, attempt.context.step_name, rebuilder(host, pid))
+            if outcome.started_at is not None:
+                # Their clock is not ours: keep the duration, not the instants.
+                took = outcome.ended_at - outcome.started_at
+                outcome.ended_at = timing.monotonic()
+                outcome.started_at = outcome.ended_at - took
+            attempt.worker = worker_named(host, pid)
+        attempt.outcome = outcome
+        date_back(outcome, attempt.submitted_at)
+        if attempt.claim_end():
+            attempt.scope.inbox.put(attempt)
+        elif attempt.scope.late is not None:
+            attempt.scope.late.ended_soon(attempt)
+    finally:
+        del attempt, future, outcome, error  # the frames of a refusal lead here: not back to it

@@ -150,26 +150,28 @@ class ForeignLane(Lane):
         self._future = None  # it leads back here
         if self._taken_back and future.cancelled():
             return  # by the runner, which knows
+        end = seconds = None
         error = failure_of_future(future)
-        if error is None:
-            reply, host, pid = future.result()
-            end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
-            if end.started_at is not None:
-                # Their clock is not ours: keep the duration, not the instants.
-                now, seconds = timing.monotonic(), reply[4] - reply[3]
-                end = end._replace(
-                    started_at=attempt.submitted_at, ran=(now - seconds, now),
-                    worker=worker_named(host, pid),
-                )  # fmt: skip
-                self._ended(attempt, end, seconds=seconds)
-                return
-        elif isinstance(error, PoolClosedError):
-            end = ChunkEnd(chunk, [], {}, None, error)
-        else:
-            # The executor broke, or could not send the chunk or what it came to: it never got
-            # there, or nobody will ever know.
-            end = ChunkEnd(chunk, [], {}, attempt.submitted_at, error, crashed=True)
-        self._ended(attempt, end)
+        try:
+            if error is None:
+                reply, host, pid = future.result()
+                end = chunk_end(chunk, reply, attempt.context.step_name, rebuilder(host, pid))
+                if end.started_at is not None:
+                    # Their clock is not ours: keep the duration, not the instants.
+                    now, seconds = timing.monotonic(), reply[4] - reply[3]
+                    end = end._replace(
+                        started_at=attempt.submitted_at, ran=(now - seconds, now),
+                        worker=worker_named(host, pid),
+                    )  # fmt: skip
+            elif isinstance(error, PoolClosedError):
+                end = ChunkEnd(chunk, [], {}, None, error)
+            else:
+                # The executor broke, or could not send the chunk or what it came to: it never got
+                # there, or nobody will ever know.
+                end = ChunkEnd(chunk, [], {}, attempt.submitted_at, error, crashed=True)
+            self._ended(attempt, end, seconds)
+        finally:
+            del self, attempt, future, end, error  # as in `foreign.py`
 
     def _ended(self, attempt: Attempt, end: ChunkEnd, seconds: float | None = None) -> None:
         """Report, unless nobody waits for it any more; `seconds`: how long the bodies took."""
@@ -204,7 +206,8 @@ class _LocalChunk:
     def __call__(self) -> None:
         """Run the chunk here; it finds its own way into the outbox."""
         load, self._load = self._load, None
-        assert load is not None
+        if load is None:
+            return  # it has been settled without this
         lane, attempt, chunk = load
         del load
         try:
@@ -216,7 +219,11 @@ class _LocalChunk:
         """Take what the future came to, unless the chunk has run here."""
         if self._load is not None:
             lane, attempt, chunk = self._load
-            lane.arrived(attempt, chunk, future)
+            try:
+                lane.arrived(attempt, chunk, future)
+                self._load = None
+            finally:
+                del self, future, lane, attempt  # as in `foreign.py`
 
     def travelling(self) -> _TravellingChunk:
         """Return what the bodies need elsewhere, and nothing else."""

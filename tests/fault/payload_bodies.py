@@ -185,6 +185,11 @@ def fail_with_large(ctx: Any, item: Any = None) -> NoReturn:
     raise LookupError(len(held))
 
 
+def return_large_or_fail(ctx: Any, item: Any) -> Any:
+    """Return the item if there is one, else something that cannot be sent."""
+    return unpicklable() if item is None else item
+
+
 def fail_with_argument(large: Any) -> NoReturn:
     """Fail with the argument mapped."""
     raise LookupError(large)

@@ -14,7 +14,7 @@ import pytest
 from fault_bodies import PATIENCE
 from fault_tools import Script, run_script, seconds_until
 
-from syncflow import Flow, ProcessPool, WorkerCrashedError
+from syncflow import Flow, ProcessPool, SerializationError, WorkerCrashedError
 
 pytestmark = pytest.mark.xdist_group("process")
 
@@ -160,7 +160,8 @@ def _fail(pool: ProcessPool, how: str) -> BaseException | None:
     if how == "step":
         flow.step("fail", payloads.fail_with_large, pool=pool)
     else:
-        flow.map("fail", payloads.fail_with_large, [large], pool=pool)
+        body = payloads.fail_with_large if how == "map" else payloads.return_large_or_fail
+        flow.map("fail", body, [large, None], pool=pool, chunk_size=2, fail_fast=True)
     return flow.run(large).error
 
 
@@ -176,12 +177,12 @@ def test_an_idle_worker_keeps_no_buffers(own_pool: ProcessPool, how: str) -> Non
     seconds_until(lambda: not _blocks(Path("/proc/self")))
 
 
-@pytest.mark.parametrize("how", ["call", "step", "map"])
+@pytest.mark.parametrize("how", ["call", "step", "map", "value"])
 def test_an_idle_worker_keeps_no_buffers_of_what_failed(own_pool: ProcessPool, how: str) -> None:
     """The frames of the body go with its error, which has been sent."""
     own_pool.submit(gc.disable).result(PATIENCE)
     worker = Path(f"/proc/{_pid(own_pool)}")
-    assert isinstance(_fail(own_pool, how), LookupError)
+    assert isinstance(_fail(own_pool, how), (LookupError, SerializationError))
     seconds_until(lambda: not _blocks(worker))
     assert worker.name == str(_pid(own_pool))
 
