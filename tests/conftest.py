@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import logging
 import os
 import signal
 import sys
@@ -198,6 +199,16 @@ def nothing_is_left_behind() -> Iterator[None]:
     gc.collect()  # what hangs in a cycle of the test's own making is no leak
     if not wait_until(lambda: not before.leaks(), PATIENCE):
         pytest.fail("left behind: " + "; ".join(before.leaks()))
+
+
+@pytest.fixture
+def no_gc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Collect nothing but what its last reference lets go; pytest keeps no log records."""
+    monkeypatch.setattr(logging.getLogger("syncflow"), "disabled", True)
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
-import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,16 +18,6 @@ class Thing:
 
 class WatchedError(Exception):
     """An error that can be watched."""
-
-
-@pytest.fixture
-def no_gc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Collect nothing but what its last reference lets go; pytest keeps no log records."""
-    monkeypatch.setattr(logging.getLogger("syncflow"), "disabled", True)
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def watch(flow: Flow, find: Callable[[FlowResult], Any], **run: Any) -> weakref.ref[Any]:

@@ -12,7 +12,6 @@ from test_memory import (
     Thing,
     WatchedError,
     assert_collected,
-    no_gc,  # noqa: F401 - a fixture
     raise_watched,
     return_thing,
     watch,

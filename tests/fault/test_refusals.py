@@ -1,9 +1,7 @@
 """What cannot be sent leaves nothing behind: its error goes with the result, without a cycle."""
 
-import gc
-import logging
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -52,16 +50,6 @@ REFUSED: dict[str, Callable[[Executor, Make], Any]] = {
     "state": lambda pool, make: _of_step(pool, lambda ctx: ctx.set("key", make())),
     "state-of-item": lambda pool, make: _of_map(pool, lambda ctx, item: ctx.set("key", make())),
 }
-
-
-@pytest.fixture
-def no_gc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Collect nothing but what its last reference lets go; pytest keeps no log records."""
-    monkeypatch.setattr(logging.getLogger("syncflow"), "disabled", True)
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_gc")
