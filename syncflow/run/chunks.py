@@ -85,6 +85,7 @@ class ChunkJob(RemoteJob):
         return True
 
     def request(self) -> tuple[Any, ...]:
+        self.stations.deliver_held()
         context, step = self._attempt.context, self._mapper.node.step
         start, items, number = self._chunk
         try:

@@ -64,6 +64,22 @@ def test_a_result_does_not_wait_for_the_next_call(tmp_path: Path, limit: int | N
         assert "text" == second.result(30)
 
 
+@in_processes
+def test_a_result_does_not_wait_for_the_items_of_a_map(tmp_path: Path) -> None:
+    """Nor until those are serialised that the same thread takes next."""
+    with ProcessPool(1) as pool:
+        first = pool.submit(bodies.read_text, tmp_path / "told")
+        flow = Flow("f").map("m", lambda ctx, item: item, [WaitsFor(first)], pool=pool)
+        results = list[FlowResult]()
+        runner = threading.Thread(target=lambda: results.append(flow.run()), daemon=True)
+        runner.start()
+        while not first.running() or pool.stations.crew.is_idle():  # the map is to wait behind it
+            runner.join(0.001)
+        bodies.write_text(tmp_path / "told", "text")
+        runner.join(30)
+        assert [["text"]] == [result["m"].value for result in results]
+
+
 # --- callbacks that exit ---------------------------------------------------------------------
 
 
