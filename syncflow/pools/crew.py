@@ -324,11 +324,13 @@ class Crew:
         it: they may wait for each other, here or afterwards.
         """
         self.close(drop=drop)
+        if not wait:
+            return
         me = threading.current_thread()
-        if is_ours := wait and me in self._awaited:
+        if is_ours := me in self._awaited:
             self._closing.add(me)
         # Each ends by a None that `close` has put into the queue, or is abandoned meanwhile.
-        while wait and (thread := self._one_to_await(self._closing if is_ours else ())):
+        while thread := self._one_to_await(self._closing if is_ours else ()):
             thread.join(_LOOK_AGAIN)
 
     def _one_to_await(self, spared: Collection[threading.Thread]) -> threading.Thread | None:

@@ -97,11 +97,8 @@ class _Local:
     def arrived(self, future: Future[Any]) -> None:
         """Take what the future came to, unless the attempt has run here."""
         if self._attempt is not None:
-            try:
-                _arrived(self._attempt, future)
-                self._attempt = None
-            finally:
-                del self, future  # as in `_arrived`
+            _arrived(self._attempt, future)
+            self._attempt = None  # the frames of a refusal lead here
 
     def travelling(self) -> _Travelling:
         """Return what the body needs elsewhere, and nothing else."""

@@ -218,12 +218,8 @@ class _LocalChunk:
     def arrived(self, future: Future[Any]) -> None:
         """Take what the future came to, unless the chunk has run here."""
         if self._load is not None:
-            lane, attempt, chunk = self._load
-            try:
-                lane.arrived(attempt, chunk, future)
-                self._load = None
-            finally:
-                del self, future, lane, attempt  # as in `foreign.py`
+            ForeignLane.arrived(*self._load, future)  # in no variable, and then dropped:
+            self._load = None  # the frames of a refusal lead here
 
     def travelling(self) -> _TravellingChunk:
         """Return what the bodies need elsewhere, and nothing else."""

@@ -52,17 +52,22 @@ REFUSED: dict[str, Callable[[Executor, Make], Any]] = {
 }
 
 
+def _check_collected(refuse: Callable[[Executor, Make], Any], pool: Executor, make: Make) -> None:
+    """Check that nothing refers to the error any more once it is dropped."""
+    error = refuse(pool, make)
+    assert isinstance(error, SerializationError)
+    reference = weakref.ref(error)
+    del error
+    seconds_until(lambda: reference() is None)
+
+
 @pytest.mark.usefixtures("no_gc")
 @pytest.mark.parametrize("name", ["value", "value-of-item", "state", "state-of-item"])
 def test_a_foreign_refusal_is_collected_with_the_result(name: str) -> None:
     """The frames of what cannot be rebuilt here lead through the executor's code, too."""
     make = partial(payloads.TroubleAtUnpickling, "raises")
     with ProcessPoolExecutor(1, get_context("spawn")) as executor:
-        error = REFUSED[name](executor, make)
-        assert isinstance(error, SerializationError)
-        reference = weakref.ref(error)
-        del error
-        seconds_until(lambda: reference() is None)
+        _check_collected(REFUSED[name], executor, make)
 
 
 @pytest.mark.usefixtures("no_gc")
@@ -72,8 +77,4 @@ def test_a_refusal_is_collected_with_the_result(
     own_pool: ProcessPool, refused: Callable[[Executor, Make], Any], make: Make
 ) -> None:
     """Its frames lead to the code that holds it, which must not lead back."""
-    error = refused(own_pool, make)
-    assert isinstance(error, SerializationError)
-    reference = weakref.ref(error)
-    del error
-    seconds_until(lambda: reference() is None)
+    _check_collected(refused, own_pool, make)
